@@ -1,0 +1,135 @@
+"""`params.yaml` as typed, frozen sections: one section per stage, unknown keys and wrong types refused by name."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipelines.errors import ConfigError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class IndexConfig(Section):
+    name: str = Field("handbook", pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")
+    language: str = "english"  # of word stems and stop words in lexical search; fixed when the index is made
+    average_terms: int = Field(100, gt=0)  # the length that BM25 calls average; fixed when the index is made
+
+
+class CollectConfig(Section):
+    sources: list[str] = ["data/sample"]
+    include: list[str] = ["**"]
+    exclude: list[str] = ["**/.*", "**/.*/**", "**/~$*", "**/__pycache__/**"]
+    mass_delete_share: float = Field(0.3, ge=0, le=1)  # both must be passed for the guard to stop a run
+    mass_delete_documents: int = Field(10, ge=0)
+
+
+class ParseConfig(Section):
+    workers: int = Field(0, ge=0)  # 0: one per core
+    timeout_seconds: float = Field(60.0, gt=0)  # per document
+    memory_mib: int = Field(2048, ge=256)  # per worker process
+    max_file_mib: int = Field(128, gt=0)
+    max_text_mib: int = Field(32, gt=0)  # of extracted text: what an archive bomb would exceed
+
+
+class ChunkConfig(Section):
+    max_tokens: int = Field(256, ge=16)  # of the embedded text, context and special tokens included
+    min_tokens: int = Field(32, ge=0)  # smaller pieces are joined to a neighbour where both fit
+    overlap_tokens: int = Field(0, ge=0)
+    context: Literal["none", "title", "section"] = "section"  # what is put before a chunk when it is embedded
+
+
+class EmbedConfig(Section):
+    model: str = "minilm"
+    batch_tokens: int = Field(2048, gt=0)
+    threads: int = Field(0, ge=0)  # 0: what the library chooses
+    query_prefix: str = ""
+    passage_prefix: str = ""
+    endpoint: str = ""  # openai: base URL; the key comes from the environment (OPENAI_API_KEY)
+    dimension: int = Field(0, ge=0)  # openai: ask for this many dimensions; 0: what the model gives
+    requests_per_minute: int = Field(0, ge=0)
+
+
+class SearchConfig(Section):
+    mode: Literal["hybrid", "dense", "lexical"] = "hybrid"
+    k: int = Field(10, gt=0)
+    dense_weight: float = Field(0.5, ge=0, le=1)  # share of the dense score in hybrid search
+
+
+class GateConfig(Section):
+    golden: str = ""  # path of a golden set; empty: no gate
+    metric: str = "ndcg@10"
+    tolerance: float = Field(0.02, ge=0)  # how much worse a candidate may be
+
+
+class Config(Section):
+    """All parameters. `Config()` is what a workspace without a `params.yaml` would get."""
+
+    index: IndexConfig = IndexConfig()
+    collect: CollectConfig = CollectConfig()
+    parse: ParseConfig = ParseConfig()
+    chunk: ChunkConfig = ChunkConfig()
+    embed: EmbedConfig = EmbedConfig()
+    search: SearchConfig = SearchConfig()
+    gate: GateConfig = GateConfig()
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> Config:
+    """The parameters in `path`, with `section.key=value` overrides on top.
+
+    Raises `ConfigError` that names the key for anything unknown or of the wrong type.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text("utf-8")) or {}
+    except FileNotFoundError:
+        raise ConfigError(f"there is no {path}", hint="make a workspace with: snapdex init DIR") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {_one_line(error)}", hint="correct the file") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} must hold sections, such as `index:`", hint="see docs/configuration.md")
+    for override in overrides or []:
+        _apply_override(raw, override)
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise _config_error(path, error) from None
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    section, dot, name = key.partition(".")
+    if not (equals and dot and section and name):
+        raise ConfigError(f"--set {override!r} is not section.key=value", hint="example: --set chunk.max_tokens=200")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {key}: the value is not valid YAML", hint="quote it, or write it simpler") from error
+    values = raw.setdefault(section, {}) or {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{section} must be a section with keys", hint="see docs/configuration.md")
+    raw[section] = values | {name: "" if value is None else value}
+
+
+def _config_error(path: Path, error: ValidationError) -> ConfigError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return ConfigError(f"{path}: unknown key {key}", hint=f"known keys: {_known_keys(first['loc'])}", key=key)
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return ConfigError(f"{path}: {key}: {message}, got {first['input']!r}", hint="see docs/configuration.md", key=key)
+
+
+def _known_keys(location: tuple[int | str, ...]) -> str:
+    fields = Config.model_fields
+    if len(location) > 1 and location[0] in fields:
+        section = fields[str(location[0])].annotation
+        assert isinstance(section, type) and issubclass(section, Section)
+        fields = section.model_fields
+    return ", ".join(fields)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,281 @@
+"""The reproducible truth on disk: atomic writes, manifests, and stores of append-only segments.
+
+A *store* maps 32-byte keys to bytes. It is a directory of Parquet segments, each named by the hash of its own content
+and never changed; new rows go into new segments. A *manifest* is a small sorted text file that says which keys make up
+the present state. Segments may differ with history, manifests do not.
+"""
+
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.errors import InputError, IntegrityError
+
+SCHEMA = pa.schema(
+    [pa.field("key", pa.binary(32), nullable=False), pa.field("value", pa.large_binary(), nullable=False)]
+)
+SEGMENT_BYTES = 32 * 2**20  # a writer flushes at this size: small enough to hold, large enough to keep files few
+GROUP_BYTES = 4 * 2**20  # a row group, the least that a read has to decompress
+READ_BATCH_ROWS = 512
+
+
+def atomic_write(path: Path, data: bytes | str) -> None:
+    """Replace `path` so that after a crash it holds either the old bytes or all of the new ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode("utf-8") if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames in this directory durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# -- manifests ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A sorted text file: a header of `name=value` facts, then a line of tab-separated fields per row.
+
+    Fields hold no tab and no newline (URIs are percent-encoded by collect). The first field is the sort key.
+    """
+
+    kind: str
+    facts: dict[str, str]
+    rows: list[tuple[str, ...]]
+
+    def to_text(self) -> str:
+        for row in self.rows:
+            if any("\t" in value or "\n" in value for value in row):
+                raise InputError(f"{self.kind}: a field holds a tab or a newline: {row!r}", hint="report this as a bug")
+        facts = "".join(f"\t{name}={value}" for name, value in sorted(self.facts.items()))
+        lines = sorted("\t".join(row) for row in self.rows)
+        return "\n".join([f"#snapdex {self.kind} 1{facts}", *lines]) + "\n"
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.to_text().encode("utf-8")).hexdigest()
+
+    def write(self, path: Path) -> None:
+        """Write if different, so that an unchanged manifest keeps its modification time."""
+        text = self.to_text()
+        with suppress(FileNotFoundError, UnicodeDecodeError):
+            if path.read_text("utf-8") == text:
+                return
+        atomic_write(path, text)
+
+
+def read_manifest(path: Path, kind: str) -> Manifest | None:
+    """The manifest at `path`, or None where there is none. Raises `IntegrityError` when it is not one of this kind."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise _damaged(path) from error
+    if not text.endswith("\n"):
+        raise _damaged(path)
+    head, *lines = text[:-1].split("\n")
+    title, *facts = head.split("\t")
+    if title != f"#snapdex {kind} 1" or not all("=" in fact for fact in facts):
+        raise _damaged(path)
+    return Manifest(kind, dict(fact.split("=", 1) for fact in facts), [tuple(line.split("\t")) for line in lines])
+
+
+def _damaged(path: Path) -> IntegrityError:
+    return IntegrityError(f"{path} is not a manifest of this version", hint="bring it back with: git checkout -- FILE")
+
+
+# -- stores ------------------------------------------------------------------------------------------------------------
+
+
+class Store:
+    """Keys to bytes in the segments of one directory; `overlay` takes the writes of a dry run and is read as well."""
+
+    def __init__(self, directory: Path, overlay: Path | None = None) -> None:
+        self.directory = directory
+        self.overlay = overlay
+
+    def segments(self) -> list[Path]:
+        places = [self.directory] + ([self.overlay] if self.overlay else [])
+        return [path for place in places if place.is_dir() for path in sorted(place.glob("[0-9a-f]*.parquet"))]
+
+    def __contains__(self, key: bytes) -> bool:
+        return not self.missing([key])
+
+    def missing(self, keys: Iterable[bytes]) -> set[bytes]:
+        """Those of `keys` that no segment holds."""
+        wanted = set(keys)
+        for path in self.segments():
+            if not wanted:
+                break
+            with _open(path) as segment:
+                for batch in segment.iter_batches(batch_size=8192, columns=["key"]):
+                    wanted.difference_update(batch.column(0).to_pylist())
+        return wanted
+
+    def read(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """Each of `keys` with its value, once, in the order of the segments.
+
+        Raises `IntegrityError` where one is missing: after a clone the store has to be pulled first.
+        """
+        wanted = set(keys)
+        for path in self.segments():
+            if not wanted:
+                return
+            with _open(path) as segment:
+                for group in range(segment.num_row_groups):
+                    found = segment.read_row_group(group, columns=["key"]).column(0).to_pylist()
+                    if wanted.isdisjoint(found):
+                        continue
+                    for batch in segment.iter_batches(batch_size=READ_BATCH_ROWS, row_groups=[group]):
+                        for key, value in zip(batch.column(0).to_pylist(), batch.column(1), strict=True):
+                            if key in wanted:
+                                wanted.remove(key)
+                                yield key, value.as_py()
+        if wanted:
+            raise missing_rows(self.directory, len(wanted))
+
+    def get(self, key: bytes) -> bytes:
+        return next(value for _, value in self.read([key]))
+
+    def writer(self) -> "SegmentWriter":
+        return SegmentWriter(self.overlay or self.directory)
+
+
+def missing_rows(directory: Path, count: int) -> InputError:
+    return InputError(
+        f"{count:,} entries that the manifests name are not in {directory}",
+        hint="fetch them with `dvc pull`, or make them again with --recompute",
+    )
+
+
+class SegmentWriter:
+    """Collects rows and flushes them as segments; leaving the `with` block flushes the rest, also after an error,
+
+    so that work that was paid for is kept.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._rows: dict[bytes, bytes] = {}
+        self._bytes = 0
+
+    def add(self, key: bytes, value: bytes) -> None:
+        if key not in self._rows:
+            self._rows[key] = value
+            self._bytes += len(value)
+        if self._bytes >= SEGMENT_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was added so far as one segment, durable when this returns."""
+        if not self._rows:
+            return
+        rows = sorted(self._rows.items())
+        self.directory.mkdir(parents=True, exist_ok=True)
+        data = _segment_bytes(rows)
+        path = self.directory / f"{hashlib.sha256(data).hexdigest()}.parquet"
+        if not path.exists():
+            atomic_write(path, data)
+        self._rows, self._bytes = {}, 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.flush()
+
+
+def _segment_bytes(rows: Sequence[tuple[bytes, bytes]]) -> bytes:
+    average = max(1, sum(len(value) for _, value in rows) // len(rows))
+    sink = io.BytesIO()
+    pq.write_table(
+        pa.table(
+            [
+                pa.array([k for k, _ in rows], SCHEMA.field(0).type),
+                pa.array([v for _, v in rows], SCHEMA.field(1).type),
+            ],
+            SCHEMA,
+        ),
+        sink,
+        compression="zstd",
+        use_dictionary=False,
+        write_statistics=False,
+        store_schema=False,
+        row_group_size=max(1, min(8192, GROUP_BYTES // average)),
+    )
+    return sink.getvalue()
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise IntegrityError(
+            f"segment {path} cannot be read: {error}", hint="bring it back with: dvc checkout, or dvc pull"
+        ) from error
+
+
+# -- workspace ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where everything of one workspace lies. `scratch`, when set, takes all writes: that is how a dry run works."""
+
+    root: Path
+    scratch: Path | None = None
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def state(self) -> Path:
+        """What only this machine needs: the embedded database, caches, locks. Never in git, never in DVC."""
+        return self.root / ".snapdex"
+
+    def manifest(self, index: str, name: str) -> Path:
+        """`data/manifests/INDEX/NAME.tsv`; in a dry run the scratch copy."""
+        return (self.scratch or self.root) / "data" / "manifests" / index / f"{name}.tsv"
+
+    def store(self, name: str) -> Store:
+        """The store `data/store/NAME`; name may have a sub-directory, such as `embeddings/<space>`."""
+        place = Path("data") / "store" / name
+        return Store(self.root / place, self.scratch / place if self.scratch else None)
+
+    def dry(self, scratch: Path, index: str) -> "Workspace":
+        """This workspace with every write redirected to `scratch`, where the present manifests are copied first."""
+        target = replace(self, scratch=scratch)
+        for path in self.manifest(index, "documents").parent.glob("*.tsv"):
+            atomic_write(target.manifest(index, path.stem), path.read_bytes())
+        return target
