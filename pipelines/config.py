@@ -51,6 +51,7 @@ class EmbedConfig(Section):
     endpoint: str = ""  # openai: base URL; the key comes from the environment (OPENAI_API_KEY)
     dimension: int = Field(0, ge=0)  # openai: ask for this many dimensions; 0: what the model gives
     requests_per_minute: int = Field(0, ge=0)
+    price_per_million_tokens: float = Field(0.0, ge=0)  # for the estimate of `plan`
 
 
 class SearchConfig(Section):

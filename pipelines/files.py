@@ -38,11 +38,11 @@ def atomic_write(path: Path, data: bytes | str) -> None:
             file.write(data.encode("utf-8") if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
     except BaseException:
         with suppress(FileNotFoundError):
-            os.unlink(name)
+            Path(name).unlink()
         raise
     sync_directory(path.parent)
 
@@ -128,6 +128,13 @@ class Store:
 
     def __contains__(self, key: bytes) -> bool:
         return not self.missing([key])
+
+    def keys(self) -> Iterator[bytes]:
+        """Every key, in the order of the segments; one that stands in two of them comes twice."""
+        for path in self.segments():
+            with _open(path) as segment:
+                for batch in segment.iter_batches(batch_size=8192, columns=["key"]):
+                    yield from batch.column(0).to_pylist()
 
     def missing(self, keys: Iterable[bytes]) -> set[bytes]:
         """Those of `keys` that no segment holds."""

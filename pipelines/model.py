@@ -7,7 +7,7 @@ Identity is always a hash of content, never a serial number, so the same input g
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -128,11 +128,11 @@ class Revision:
 
     @property
     def chunks_sha256(self) -> str:
-        """Over the chunk keys in order and everything else that a reader can see of this revision."""
-        rows = [
-            [c.key.hex(), c.start, c.end, list(c.section), c.page, c.parent_start, c.parent_end] for c in self.chunks
+        """Over everything that a reader can see of this revision."""
+        places: list[Place] = [
+            (c.key.hex(), c.start, c.end, list(c.section), c.page, c.parent_start, c.parent_end) for c in self.chunks
         ]
-        return digest(canonical_json(rows), canonical_json([self.title, self.metadata])).hex()
+        return chunks_sha256(places, self.title, self.metadata)
 
     def to_json(self) -> str:
         rows = [
@@ -149,6 +149,14 @@ class Revision:
             for body, start, end, context, section, page, parent_start, parent_end, tokens in raw["chunks"]
         )
         return cls(chunks, raw["title"], raw["metadata"])
+
+
+Place = tuple[str, int, int, list[str], int | None, int, int]  # key, start, end, section, page, parent start and end
+
+
+def chunks_sha256(places: Sequence[Place], title: str | None, metadata: dict[str, Scalar]) -> str:
+    """64 hex digits over chunks in order with their places, title and metadata: what the leaf of a document covers."""
+    return digest(canonical_json(places), canonical_json([title, metadata])).hex()
 
 
 def revision_key(content_sha256: str, media_type: str, recipe: str) -> bytes:

@@ -1,0 +1,18 @@
+"""Snapdex: versioned retrieval indexes in Postgres/pgvector. This page is the map.
+
+    sources --collect--> documents --parse--> elements --chunk--> chunks --embed--> embeddings   (data/store, data/manifests)
+                                                                                        |
+                                               readers <-- search <-- publish <-- gate <-- build   (Postgres)
+
+Every stage is a package with `run(config, workspace, ...) -> Report`: plain Python, no Prefect, no DVC. Stages do not
+import each other; they meet through manifests. `ingest.py` runs them in order for the command line, `flows/` wraps the
+same functions for a schedule, `dvc.yaml` calls them as `python -m pipelines.<stage>`.
+
+    model.py       the vocabulary as types, and what identity means      errors.py    what can go wrong, with exit codes
+    config.py      params.yaml, typed                                    files.py     segments, manifests, the workspace
+    manifests.py   the rows of each stage's manifest                     media.py     what kind of file this is
+    models.py      which embedding model, without loading it             changes.py   what differs between two versions
+    collect/ parse/ chunk/ embed/      documents to vectors, each keyed by content and insert-only
+    index/         Postgres: schema, build and seal, publish and roll back, search, history
+    evaluate/      retrieval quality on a golden set, and the gate       cli/         the `snapdex` command
+"""

@@ -1,0 +1,1 @@
+"""The `snapdex` command: parse arguments, call one function, print its result."""

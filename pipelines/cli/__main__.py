@@ -1,0 +1,42 @@
+"""The entry point: maps every ending to its exit code."""
+
+import os
+import sys
+
+import click
+
+from pipelines.cli.app import cli
+from pipelines.errors import SnapdexError
+
+
+def main() -> None:
+    """Run the command line and exit: 0, or what CONTRACT's table of exit codes says."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    try:
+        result = cli.main(arguments, prog_name="snapdex", standalone_mode=False)
+        sys.stdout.flush()
+    except SnapdexError as error:
+        return _say(str(error), error.hint, error.exit_code)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "snapdex"
+        return _say(error.format_message(), f"{where} --help", 2)
+    except click.ClickException as error:
+        return _say(error.format_message(), "snapdex --help", 2)
+    except (KeyboardInterrupt, click.Abort):
+        return _say("interrupted", "finished work is kept: the same command goes on from there", 130)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def _say(message: str, hint: str, exit_code: int) -> int:
+    click.echo(f"error: {message}\nhint: {hint}", err=True)
+    return exit_code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""The command group: options that all commands share, and where each command lives."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from pipelines.config import Config, load_config
+from pipelines.errors import ConfigError
+from pipelines.files import Workspace
+from pipelines.progress import Progress, Silent
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+COMMANDS = {  # command: module; a module is imported when one of its commands is used
+    "init": "workspace",
+    "run": "ingest",
+    "plan": "ingest",
+    "documents": "ingest",
+    "quarantine": "ingest",
+    "search": "search",
+    "log": "history",
+    "show": "history",
+    "diff": "history",
+    "publish": "pointer",
+    "rollback": "pointer",
+    "tag": "pointer",
+    "untag": "pointer",
+    "verify": "history",
+    "doctor": "database",
+    "db": "database",
+    "completion": "workspace",
+}
+EXIT_CODES = (
+    "Exit codes: 0 done · 1 a bug · 2 usage or configuration · 3 input · 4 integrity · 5 conflict · 6 not found · "
+    "7 gate failed · 75 a service is unavailable, try again · 130 interrupted."
+)
+
+
+@dataclass
+class Settings:
+    """What the command line said before the work starts."""
+
+    home: Path | None = None
+    overrides: list[str] = field(default_factory=list)
+    json: bool = False
+    quiet: bool = False
+    index: str | None = None
+
+    @property
+    def workspace(self) -> Workspace:
+        """The directory with params.yaml: --home, SNAPDEX_HOME, or the nearest one upwards from here."""
+        given = self.home or (Path(os.environ["SNAPDEX_HOME"]) if os.environ.get("SNAPDEX_HOME") else None)
+        if given:
+            if not (given / "params.yaml").exists():
+                raise ConfigError(f"{given} is not a workspace: it has no params.yaml", hint=f"snapdex init {given}")
+            return Workspace(given.resolve())
+        here = Path.cwd()
+        for place in (here, *here.parents):
+            if (place / "params.yaml").exists():
+                return Workspace(place)
+        raise ConfigError(f"no params.yaml in {here} or above", hint="snapdex init DIR, or set SNAPDEX_HOME")
+
+    @property
+    def config(self) -> Config:
+        named = [f"index.name={self.index}"] if self.index else []
+        return load_config(self.workspace.params, [*self.overrides, *named])
+
+    def progress(self) -> Progress:
+        """Bars on stderr for a person who waits; nothing for scripts and with --quiet."""
+        if self.quiet or not sys.stderr.isatty():
+            return Silent()
+        from pipelines.cli.bars import Bars
+
+        return Bars()
+
+
+def common(function: F) -> F:
+    """Add the options that every command has, and pass them as `settings`."""
+
+    def wrapped(
+        home: Path | None, overrides: tuple[str, ...], json: bool, quiet: bool, index: str | None, **rest: Any
+    ) -> Any:
+        return function(Settings(home, list(overrides), json, quiet, index), **rest)
+
+    wrapped.__name__, wrapped.__doc__ = function.__name__, function.__doc__
+    wrapped.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+    for option in reversed(
+        (
+            click.option("--index", "index", metavar="I", help="The index (default: index.name in params.yaml)."),
+            click.option("--json", "json", is_flag=True, help="One JSON value on stdout, nothing else."),
+            click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
+            click.option(
+                "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a parameter."
+            ),
+            click.option(
+                "--home",
+                type=click.Path(file_okay=False, path_type=Path),
+                metavar="DIR",
+                help="The workspace (default: SNAPDEX_HOME, or the nearest params.yaml upwards).",
+            ),
+        )
+    ):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]
+
+
+class Commands(click.Group):
+    """Finds commands by name in COMMANDS, so that starting `snapdex search` does not import what `run` needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"pipelines.cli.{COMMANDS[name]}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=EXIT_CODES,
+)
+@click.version_option(package_name="snapdex", message="snapdex %(version)s")
+def cli() -> None:
+    """Versioned retrieval indexes in Postgres/pgvector.
+
+    \b
+    snapdex run                     bring the index up to date with its sources and publish a new version
+    snapdex plan                    show what that would do
+    snapdex search "how do I ..."   find, with citations
+    snapdex log                     the versions
+    snapdex rollback                go back to the version before
+    """

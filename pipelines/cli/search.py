@@ -1,0 +1,60 @@
+"""search."""
+
+from typing import Any
+
+import click
+import yaml
+
+from pipelines.cli.app import Settings, common
+from pipelines.cli.output import emit_json, excerpt, safe
+
+
+@click.command(short_help="Retrieve with citations.")
+@click.argument("query")
+@click.option("-k", type=click.IntRange(1, 10_000), help="How many hits (default: search.k).")
+@click.option("--at", metavar="V", help="Search this version instead of the active one.")
+@click.option("--mode", type=click.Choice(["hybrid", "dense", "lexical"]), help="Default: search.mode.")
+@click.option(
+    "--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Metadata to match; document=PATTERN with *."
+)
+@click.option("--exact", is_flag=True, help="Compare with every vector instead of walking the graph.")
+@common
+def search(
+    settings: Settings,
+    query: str,
+    k: int | None,
+    at: str | None,
+    mode: str | None,
+    filters: tuple[str, ...],
+    exact: bool,
+) -> None:
+    """Find the passages that answer QUERY, best first, each with document, section and place.
+
+    \b
+    snapdex search "how do I fail over the database?"
+    snapdex search ERR-4021 --mode lexical -k 3
+    snapdex search "refund limit" --at v2 --filter 'document=policies/*'
+    """
+    from pipelines.index import open_index
+
+    with open_index(settings.config.index.name, workspace=settings.workspace.root, config=settings.config) as reader:
+        result = reader.search(query, k=k, at=at, mode=mode, filter=dict(map(_filter, filters)), exact=exact)
+    if settings.json:
+        emit_json(result)
+        return
+    if result.abstained:
+        click.echo(f"nothing found in {result.index} v{result.version}")
+    for hit in result.hits:
+        place = " > ".join(hit.section) + (f", page {hit.page}" if hit.page else "")
+        click.echo(f"{hit.rank:>2}. {safe(hit.document)}  {safe(place)}  [{hit.score:.3f}]")
+        click.echo(f"    {excerpt(hit.text)}")
+    if result.hits:
+        click.echo(f"{result.index} v{result.version} {result.snapshot[:12]} · {result.mode}")
+
+
+def _filter(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise click.UsageError(f"--filter {text!r} is not KEY=VALUE")
+    parsed = yaml.safe_load(value) if key != "document" else value
+    return key, parsed if isinstance(parsed, str | int | float | bool) else value

@@ -1,0 +1,126 @@
+"""embed: a vector for every present chunk, each computed once.
+
+    manifest `chunks` + store `chunks`  -->  store `embeddings/<space>` + manifest `embeddings`
+
+A vector is keyed by the hash of its text: what was embedded once, in whatever document, at whatever time, is never
+embedded again. A run costs what the revisions cost that are not in the manifest of the run before.
+
+- `work.py`: which chunks have no vector
+- `encoders.py`: from texts to vectors, by way of `bert.py`, `hashing.py`, sentence-transformers or an endpoint
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.config import Config
+from pipelines.embed.encoders import Encoder, checked, load_encoder
+from pipelines.embed.work import Work, groups, plan_work, vectors_store
+from pipelines.files import Manifest, SegmentWriter, Workspace
+from pipelines.model import Chunk
+from pipelines.models import EmbeddingModel, resolve_model
+from pipelines.progress import Progress, Silent
+
+__all__ = ["EmbedReport", "Encoder", "encode_query", "load_encoder", "missing_chunks", "run", "vectors_store"]
+
+STEP_CHUNKS = 128  # chunks between two looks at the clock, and what a failing encoder can spoil
+FLUSH_CHUNKS = 16_384
+FLUSH_SECONDS = 60.0  # of encoding: what kill -9 or a power failure can cost
+
+
+@dataclass(frozen=True)
+class EmbedReport:
+    """What a run did; `embedded + reused` is the number of chunks in all present revisions."""
+
+    embedded: int
+    reused: int
+    tokens: int  # of the embedded chunks
+    seconds: float
+    encode_seconds: float  # of `seconds`: loading the encoder, and encoding
+
+
+def run(
+    config: Config,
+    workspace: Workspace,
+    *,
+    recompute: bool = False,
+    progress: Progress | None = None,
+    encoder: Encoder | None = None,
+) -> EmbedReport:
+    """Embed every present chunk that has no vector yet, then write the manifest.
+
+    Finished vectors are kept, also when this is interrupted or fails; the next run goes on from there. `recompute`
+    makes vectors again that the last manifest claims and the store lacks; without it that is an `InputError`.
+    """
+    started = time.perf_counter()
+    model = resolve_model(config.embed, workspace)
+    work = plan_work(config, workspace, model, recompute=recompute)
+    embedded, tokens, encode_seconds = _embed_missing(config, work, model, progress or Silent(), encoder)
+    _manifest(model, work).write(workspace.manifest(config.index.name, "embeddings"))
+    reused = sum(row.n_chunks for row in work.present) - embedded
+    return EmbedReport(embedded, reused, tokens, time.perf_counter() - started, encode_seconds)
+
+
+def missing_chunks(config: Config, workspace: Workspace, *, recompute: bool = False) -> int:
+    """How many chunks `run` would embed now."""
+    work = plan_work(config, workspace, resolve_model(config.embed, workspace), recompute=recompute)
+    return sum(len(group.missing) for group in groups(work, set()))
+
+
+def encode_query(config: Config, workspace: Workspace, text: str) -> NDArray[np.float32]:
+    """[d], in the space of this configuration's model."""
+    model = resolve_model(config.embed, workspace)
+    vector = load_encoder(model, config.embed).encode_query(text)
+    checked(vector[None], 1, model.dimension)
+    return vector
+
+
+def _embed_missing(
+    config: Config, work: Work, model: EmbeddingModel, progress: Progress, encoder: Encoder | None
+) -> tuple[int, int, float]:
+    embedded, tokens, encode_seconds = 0, 0, 0.0
+    written: set[bytes] = set()
+    if work.pending:
+        progress.start("embed", sum(row.n_chunks for row in work.pending))
+    with work.vectors.writer() as writer:
+        flushed_at = time.monotonic()
+        for group in groups(work, written):
+            progress.advance(group.occurrences - len(group.missing))
+            for start in range(0, len(group.missing), STEP_CHUNKS):
+                step = group.missing[start : start + STEP_CHUNKS]
+                began = time.perf_counter()
+                encoder = encoder or load_encoder(model, config.embed)
+                _embed(step, encoder, model, writer)
+                encode_seconds += time.perf_counter() - began
+                embedded += len(step)
+                tokens += sum(chunk.tokens for _, chunk in step)
+                progress.advance(len(step))
+                if time.monotonic() - flushed_at > FLUSH_SECONDS:
+                    writer.flush()
+                    flushed_at = time.monotonic()
+            if len(written) >= FLUSH_CHUNKS:
+                writer.flush()
+                written.clear()
+    return embedded, tokens, encode_seconds
+
+
+def _embed(step: Sequence[tuple[bytes, Chunk]], encoder: Encoder, model: EmbeddingModel, writer: SegmentWriter) -> None:
+    """Encode, check, and only then hand all of it to the writer."""
+    vectors = checked(encoder.encode([chunk.embedded_text for _, chunk in step]), len(step), model.dimension)
+    with np.errstate(over="ignore"):
+        halves = checked(vectors.astype("<f2"), len(step), model.dimension)
+    for (key, _), vector in zip(step, halves, strict=True):
+        writer.add(key, vector.tobytes())
+
+
+def _manifest(model: EmbeddingModel, work: Work) -> Manifest:
+    facts = {
+        "model": model.name,
+        "revision": model.revision,
+        "dimension": str(model.dimension),
+        "space": model.space,
+    }
+    return Manifest("embeddings", facts, sorted(row.to_row() for row in work.present))

@@ -1,0 +1,226 @@
+"""What indexes, versions and spaces there are: rows of the shared schema as values."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import sql
+from psycopg.rows import class_row, scalar_row
+
+from pipelines.config import IndexConfig
+from pipelines.errors import ConfigError, NotFoundError
+from pipelines.index.db import Connection, translated_errors
+from pipelines.index.migrate import add_index_schema, schema_of
+
+OPEN = 2147483647  # membership.to_version of a document that is in the newest version
+
+
+@dataclass(frozen=True)
+class Index:
+    """A row of `snapdex.index`, as it was when it was read: the epoch is what publishing compares."""
+
+    id: int
+    name: str
+    language: str
+    average_terms: int
+    epoch: int
+    last_version: int
+    active_version: int | None
+
+    @property
+    def schema(self) -> str:
+        return schema_of(self.id)
+
+
+@dataclass(frozen=True)
+class Space:
+    """A row of `snapdex.embedding_space`."""
+
+    id: int
+    fingerprint: str
+    model: str
+    revision: str
+    dimension: int
+
+    @property
+    def table(self) -> str:
+        return f"vectors_{self.id}"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A row of `snapdex.version` with its space and tags."""
+
+    number: int
+    snapshot: str
+    parent: int | None
+    created_at: datetime
+    active: bool
+    tags: list[str]
+    documents: int
+    chunks: int
+    recipe: str
+    space: str
+    model: str
+    model_revision: str
+    dimension: int
+    report: dict[str, Any]
+    metrics: dict[str, float] | None
+    git_commit: str | None
+    dvc_md5: str | None
+    prefect_run: str | None
+    mlflow_run: str | None
+
+
+_INDEX = "SELECT id, name, language::text, average_terms, epoch, last_version, active_version FROM snapdex.index"
+_VERSION = """
+    SELECT v.number, v.snapshot, v.parent, v.created_at, v.number IS NOT DISTINCT FROM i.active_version AS active,
+           ARRAY(SELECT t.name FROM snapdex.tag t WHERE (t.index_id, t.version) = (v.index_id, v.number) ORDER BY 1) AS tags,
+           v.documents, v.chunks, v.recipe, s.fingerprint AS space, s.model, s.revision AS model_revision, s.dimension,
+           v.report, v.metrics, v.git_commit, v.dvc_md5, v.prefect_run, v.mlflow_run
+    FROM snapdex.version v JOIN snapdex.index i ON i.id = v.index_id JOIN snapdex.embedding_space s ON s.id = v.space_id
+"""
+
+
+def find_index(connection: Connection, name: str) -> Index | None:
+    with connection.cursor(row_factory=class_row(Index)) as cursor:
+        return cursor.execute(f"{_INDEX} WHERE name = %s".encode(), [name]).fetchone()
+
+
+def get_index(connection: Connection, name: str) -> Index:
+    """Raises `NotFoundError` where there is none of this name."""
+    index = find_index(connection, name)
+    if index is None:
+        raise NotFoundError(
+            f"there is no index {name}", hint="`snapdex run` makes it; `snapdex doctor` lists what is there"
+        )
+    return index
+
+
+def ensure_index(connection: Connection, config: IndexConfig) -> Index:
+    """The index of this name, made if it is new. Raises `ConfigError` when a parameter that is fixed for life differs."""
+    index = find_index(connection, config.name) or _make_index(connection, config)
+    for key, ours, theirs in (
+        ("language", config.language, index.language.rpartition("snapdex_")[2].rpartition(".")[2]),
+        ("average_terms", config.average_terms, index.average_terms),
+    ):
+        if ours != theirs:
+            raise ConfigError(
+                f"index.{key} is {ours}, but index {config.name} was made with {theirs}",
+                hint=f"set it back to {theirs}, or give the index another name: lexical scores of its versions depend on it",
+            )
+    return index
+
+
+def _make_index(connection: Connection, config: IndexConfig) -> Index:
+    known = connection.execute("SELECT cfgname FROM pg_ts_config ORDER BY 1").fetchall()
+    if (config.language,) not in known:
+        raise ConfigError(
+            f"index.language: Postgres knows no text search configuration {config.language}",
+            hint="one of: " + ", ".join(str(name) for (name,) in known),
+        )
+    with translated_errors(), connection.transaction():
+        with connection.cursor(row_factory=scalar_row) as cursor:
+            index_id = cursor.execute(
+                "INSERT INTO snapdex.index (name, language, average_terms) VALUES (%s, %s::regconfig, %s)"
+                " ON CONFLICT (name) DO NOTHING RETURNING id",
+                [config.name, config.language, config.average_terms],
+            ).fetchone()
+        if index_id is not None:  # else another process made it at the same moment
+            add_index_schema(connection, index_id)
+    return get_index(connection, config.name)
+
+
+def ensure_space(connection: Connection, index: Index, facts: dict[str, str]) -> Space:
+    """The embedding space that these facts of the `embeddings` manifest describe, with its table in the index."""
+    connection.execute(
+        "INSERT INTO snapdex.embedding_space (fingerprint, model, revision, dimension) VALUES (%s, %s, %s, %s)"
+        " ON CONFLICT (fingerprint) DO NOTHING",
+        [facts["space"], facts["model"], facts["revision"], int(facts["dimension"])],
+    )
+    with connection.cursor(row_factory=class_row(Space)) as cursor:
+        space = cursor.execute(
+            "SELECT id, fingerprint, model, revision, dimension FROM snapdex.embedding_space WHERE fingerprint = %s",
+            [facts["space"]],
+        ).fetchone()
+    assert space is not None
+    with connection.transaction():
+        # The index row's lock: CREATE TABLE IF NOT EXISTS alone fails when two sessions run it at once.
+        connection.execute("SELECT 1 FROM snapdex.index WHERE id = %s FOR NO KEY UPDATE", [index.id])
+        use_schema(connection, index)
+        connection.execute(
+            sql.SQL(
+                "CREATE TABLE IF NOT EXISTS {} (chunk_id bigint PRIMARY KEY, embedding halfvec({}) NOT NULL)"
+                " WITH (autovacuum_enabled = false)"
+            ).format(sql.Identifier(index.schema, space.table), sql.Literal(space.dimension))
+        )
+    return space
+
+
+def use_schema(connection: Connection, index: Index) -> None:
+    """Let unqualified names mean the tables of this index, until the transaction ends."""
+    connection.execute(
+        "SELECT set_config('search_path', quote_ident(%s) || ', ' || extnamespace::regnamespace::text, true)"
+        " FROM pg_extension WHERE extname = 'vector'",
+        [index.schema],
+    )
+
+
+def versions(connection: Connection, index: Index) -> list[Version]:
+    """All versions of the index, newest first."""
+    with connection.cursor(row_factory=class_row(Version)) as cursor:
+        statement = f"{_VERSION} WHERE v.index_id = %s ORDER BY v.number DESC"
+        return cursor.execute(statement.encode(), [index.id]).fetchall()
+
+
+def get_version(connection: Connection, index: Index, name: str | int) -> Version:
+    """The version that `name` means: `v3`, `3`, a tag, `active`, or the beginning of one snapshot id.
+
+    Raises `NotFoundError` where nothing or more than one snapshot matches. Of several versions of one snapshot it is
+    the newest.
+    """
+    found = versions_named(connection, index, str(name))
+    snapshots = {version.snapshot for version in found}
+    if not found:
+        raise NotFoundError(f"index {index.name} has no version {name}", hint="`snapdex log` lists the versions")
+    if len(snapshots) > 1:
+        raise NotFoundError(
+            f"{name} is the beginning of {len(snapshots)} snapshot ids", hint="give more digits of the one you mean"
+        )
+    return found[0]
+
+
+def versions_named(connection: Connection, index: Index, name: str) -> list[Version]:
+    with connection.cursor(row_factory=class_row(Version)) as cursor:
+
+        def look(condition: str, value: object) -> list[Version]:
+            statement = f"{_VERSION} WHERE v.index_id = %s AND {condition} ORDER BY v.number DESC"
+            return cursor.execute(statement.encode(), [index.id, value]).fetchall()
+
+        if name == "active":
+            return look("v.number = %s", index.active_version)
+        tagged = look("v.number = (SELECT version FROM snapdex.tag WHERE index_id = v.index_id AND name = %s)", name)
+        digits = name.removeprefix("v")
+        if tagged or (digits.isdecimal() and len(digits) < 10 and (numbered := look("v.number = %s", int(digits)))):
+            return tagged or numbered
+        is_prefix = len(name) >= 4 and all(digit in "0123456789abcdef" for digit in name)
+        return look("v.snapshot LIKE %s", f"{name}%") if is_prefix else []
+
+
+def set_tag(connection: Connection, index: Index, name: str, version: int) -> None:
+    """Let `name` stand for the version. Raises `ConfigError` for names that already mean something else."""
+    if name == "active" or name.removeprefix("v").isdecimal() or not name or any(c.isspace() for c in name):
+        raise ConfigError(
+            f"{name!r} cannot be a tag: it reads as a version", hint="choose a name such as before-migration"
+        )
+    connection.execute(
+        "INSERT INTO snapdex.tag (index_id, name, version) VALUES (%s, %s, %s)"
+        " ON CONFLICT (index_id, name) DO UPDATE SET version = excluded.version",
+        [index.id, name, version],
+    )
+
+
+def remove_tag(connection: Connection, index: Index, name: str) -> None:
+    """Raises `NotFoundError` where there is no such tag."""
+    if not connection.execute("DELETE FROM snapdex.tag WHERE index_id = %s AND name = %s", [index.id, name]).rowcount:
+        raise NotFoundError(f"index {index.name} has no tag {name}", hint="`snapdex log` shows the tags")

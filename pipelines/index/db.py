@@ -1,0 +1,111 @@
+"""Connections to Postgres, and Postgres errors as ours."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import TupleRow
+
+from pipelines.errors import ConfigError, ConflictError, InputError, NotFoundError, ServiceUnavailable, SnapdexError
+from pipelines.files import Workspace
+from pipelines.index.server import EmbeddedServer
+
+Connection = psycopg.Connection[TupleRow]
+
+CONNECT_SECONDS = 10
+MINIMUM_POSTGRES = 150000
+MINIMUM_PGVECTOR = (0, 8, 4)  # earlier ones lose rows in iterative scans or are open to CVE-2026 reports
+
+
+def database_url(workspace: Workspace) -> str:
+    """Where the database is: `SNAPDEX_DATABASE_URL`, or the workspace's embedded server, which is started if need be."""
+    return os.environ.get("SNAPDEX_DATABASE_URL") or EmbeddedServer(workspace.state).ensure_running()
+
+
+def connect(url: str) -> Connection:
+    """An autocommit connection; use `connection.transaction()` for more than one statement.
+
+    Statements are never prepared: a generic plan cannot know how selective a vector search is (measured: recall fell
+    from 1.00 to 0.05). Raises `ServiceUnavailable` when the server does not answer, `ConfigError` when it refuses.
+    """
+    try:
+        connection = psycopg.connect(
+            url,
+            autocommit=True,
+            prepare_threshold=None,
+            connect_timeout=CONNECT_SECONDS,
+            application_name="snapdex",
+            options="-c timezone=UTC",
+            keepalives_idle=30,
+            keepalives_interval=10,
+            keepalives_count=3,
+            tcp_user_timeout=60_000,
+        )
+    except psycopg.ProgrammingError:
+        raise ConfigError(
+            "SNAPDEX_DATABASE_URL is not a connection URL", hint="example: postgresql://user@host:5432/database"
+        ) from None
+    except psycopg.OperationalError as error:
+        raise _connection_error(url, error) from None
+    # Drivers' notices (such as "word is too long to be indexed") are for people, and people read stderr.
+    return connection
+
+
+def _connection_error(url: str, error: psycopg.OperationalError) -> SnapdexError:
+    """What went wrong, without the password: libpq's message never has it, but the URL may."""
+    where = conninfo_to_dict(url)
+    place = f"{where.get('host', 'localhost')}:{where.get('port', 5432)}/{where.get('dbname', '')}"
+    reason = " ".join(str(error).split())
+    if "authentication failed" in reason or "no password supplied" in reason or "does not exist" in reason:
+        return ConfigError(
+            f"Postgres at {place} refuses the connection: {_tail(reason)}", hint="check the URL, user and password"
+        )
+    return ServiceUnavailable(
+        f"Postgres at {place} does not answer: {_tail(reason)}",
+        hint="start it, or check SNAPDEX_DATABASE_URL; `snapdex doctor` looks closer",
+    )
+
+
+def _tail(reason: str) -> str:
+    return reason.rpartition("failed: ")[2]
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn what Postgres says inside the block into our errors; anything unknown stays as it is, a bug to report."""
+    try:
+        yield
+    except (
+        errors.DeadlockDetected,
+        errors.SerializationFailure,
+        errors.LockNotAvailable,
+        errors.QueryCanceled,
+    ) as error:
+        raise ConflictError(f"the database was busy: {_primary(error)}", hint="run again") from error
+    except errors.InsufficientPrivilege as error:
+        raise ConfigError(
+            f"the database user may not do this: {_primary(error)}", hint="see docs/operations.md on roles"
+        ) from error
+    except (errors.DiskFull, errors.OutOfMemory, errors.TooManyConnections, errors.ConfigurationLimitExceeded) as error:
+        raise ServiceUnavailable(
+            f"Postgres ran out of resources: {_primary(error)}", hint="free some and run again"
+        ) from error
+    except psycopg.OperationalError as error:
+        raise ServiceUnavailable(
+            f"the connection to Postgres broke: {_primary(error)}", hint="run again: finished work is kept"
+        ) from error
+    except psycopg.Error as error:
+        if error.sqlstate == "SX002":
+            raise InputError(_primary(error), hint="see `snapdex search --help`") from error
+        if error.sqlstate == "SX005":
+            raise ConflictError(_primary(error), hint="look at `snapdex log`, then run again") from error
+        if error.sqlstate == "SX006":
+            raise NotFoundError(_primary(error), hint="`snapdex log` lists what there is") from error
+        raise
+
+
+def _primary(error: psycopg.Error) -> str:
+    return error.diag.message_primary or " ".join(str(error).split())

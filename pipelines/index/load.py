@@ -1,0 +1,235 @@
+"""Bring content into the index's tables: insert-only, in any order, any number of times.
+
+Rows enter in sorted order, so that two builders which meet wait for each other instead of deadlocking.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+from pgvector import HalfVector
+from pgvector.psycopg import register_vector
+from psycopg import sql
+
+from pipelines.files import Store
+from pipelines.index.catalog import Index, Space, use_schema
+from pipelines.index.db import Connection
+from pipelines.manifests import ChunksRow
+from pipelines.model import Revision
+from pipelines.progress import Progress
+
+BATCH_CHUNKS = 8192  # rows of one transaction: large enough for COPY, small enough to lose without regret
+REBUILD_SHARE = 0.15  # of new vectors: from here on building the graph anew is faster than inserting (measured)
+BM25_K1, BM25_B = 1.2, 0.75
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Target:
+    """The state that a build leads to: every document with its revision."""
+
+    rows: Sequence[ChunksRow]
+    recipe: str
+    space: dict[str, str]  # the facts of the embeddings manifest
+
+
+def missing_revisions(connection: Connection, index: Index, keys: Sequence[bytes]) -> set[bytes]:
+    """Those of `keys` that the index has no revision for."""
+    with connection.transaction():
+        use_schema(connection, index)
+        found = connection.execute("SELECT key FROM revision WHERE key = ANY(%s)", [list(keys)]).fetchall()
+    return set(keys) - {bytes(key) for (key,) in found}
+
+
+def load_revisions(
+    connection: Connection, index: Index, rows: Iterable[ChunksRow], store: Store, progress: Progress
+) -> int:
+    """Insert revisions with their chunks and occurrences; returns how many chunk occurrences were read."""
+    wanted = {row.revision_key: row for row in rows}
+    loaded = 0
+    batch: list[tuple[ChunksRow, Revision]] = []
+    size = 0
+    for key, value in store.read(wanted):
+        revision = Revision.from_json(value)
+        batch.append((wanted[key], revision))
+        size += len(revision.chunks)
+        if size >= BATCH_CHUNKS:
+            _insert_revisions(connection, index, batch)
+            progress.advance(size)
+            loaded, size, batch = loaded + size, 0, []
+    if batch:
+        _insert_revisions(connection, index, batch)
+        progress.advance(size)
+    return loaded + size
+
+
+def _insert_revisions(connection: Connection, index: Index, batch: Sequence[tuple[ChunksRow, Revision]]) -> None:
+    with connection.transaction():
+        use_schema(connection, index)
+        connection.execute("SET LOCAL synchronous_commit = off")  # sealing commits synchronously, and comes after
+        connection.execute(
+            """
+            CREATE TEMP TABLE new_revision (
+                key bytea, content_sha256 bytea, media_type text, chunks_sha256 bytea, title text, metadata text, chunks int
+            ) ON COMMIT DROP;
+            CREATE TEMP TABLE new_chunk (
+                revision_key bytea, ordinal int, key bytea, context text, text text, tokens int, section text[], page int,
+                start_at int, end_at int, parent_start int, parent_end int
+            ) ON COMMIT DROP
+            """
+        )
+        cursor = connection.cursor()
+        with cursor.copy("COPY new_revision FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(["bytea", "bytea", "text", "bytea", "text", "text", "int4"])
+            for row, revision in batch:
+                copy.write_row(_revision_row(row, revision))
+        with cursor.copy("COPY new_chunk FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(["bytea", "int4", "bytea", "text", "text", "int4", "text[]", "int4", *["int4"] * 4])
+            for row, revision in batch:
+                for ordinal, c in enumerate(revision.chunks):
+                    place = (list(c.section), c.page, c.start, c.end, c.parent_start, c.parent_end)
+                    copy.write_row((row.revision_key, ordinal, c.key, c.context, c.text, c.tokens, *place))
+        connection.execute(
+            """
+            INSERT INTO chunk (key, context, text, tokens)
+                SELECT DISTINCT ON (key) key, context, text, tokens FROM new_chunk ORDER BY key
+                ON CONFLICT DO NOTHING;
+            WITH won AS (  -- whoever loses the race for a revision has nothing to add: the winner's rows are the same
+                INSERT INTO revision (key, content_sha256, media_type, chunks_sha256, title, metadata, chunks)
+                SELECT key, content_sha256, media_type, chunks_sha256, title, metadata::jsonb, chunks
+                FROM new_revision ORDER BY key ON CONFLICT DO NOTHING RETURNING id, key)
+            INSERT INTO occurrence
+                SELECT won.id, n.ordinal, chunk.id, n.section, n.page, n.start_at, n.end_at, n.parent_start, n.parent_end
+                FROM won JOIN new_chunk n ON n.revision_key = won.key JOIN chunk ON chunk.key = n.key
+            """
+        )
+
+
+def _revision_row(row: ChunksRow, revision: Revision) -> tuple[object, ...]:
+    from pipelines.model import canonical_json
+
+    return (
+        row.revision_key,
+        bytes.fromhex(row.content_sha256),
+        row.media_type,
+        bytes.fromhex(row.chunks_sha256),
+        revision.title,
+        canonical_json(revision.metadata),
+        len(revision.chunks),
+    )
+
+
+# -- what chunks need to be found --------------------------------------------------------------------------------------
+
+_CHUNKS_WITHOUT = """
+    SELECT c.id, c.key FROM chunk c
+    WHERE c.id IN (SELECT o.chunk_id FROM occurrence o JOIN revision r ON r.id = o.revision_id WHERE r.key = ANY(%s))
+    AND NOT EXISTS (SELECT FROM {} x WHERE x.chunk_id = c.id) ORDER BY c.id
+"""
+
+
+def chunks_without(connection: Connection, index: Index, table: str, keys: Sequence[bytes]) -> list[tuple[int, bytes]]:
+    """(id, key) of the chunks of these revisions that `table` (lexical, or vectors of a space) has no row for."""
+    with connection.transaction():
+        use_schema(connection, index)
+        statement = sql.SQL(_CHUNKS_WITHOUT).format(sql.Identifier(table))
+        return [(int(i), bytes(k)) for i, k in connection.execute(statement, [list(keys)]).fetchall()]
+
+
+def load_vectors(
+    connection: Connection,
+    index: Index,
+    space: Space,
+    chunks: Sequence[tuple[int, bytes]],
+    store: Store,
+    progress: Progress,
+) -> None:
+    """Insert the vectors of these chunks with COPY; the graph is dropped first where building it anew is cheaper."""
+    if not chunks:
+        return
+    _drop_graph_if_cheaper(connection, index, space, len(chunks))
+    ids = {key: chunk_id for chunk_id, key in chunks}
+    for batch in _batches(store.read(ids), BATCH_CHUNKS):
+        rows = sorted((ids[key], value) for key, value in batch)
+        with connection.transaction():
+            use_schema(connection, index)
+            connection.execute("SET LOCAL synchronous_commit = off")
+            register_vector(connection)
+            connection.execute(
+                sql.SQL("CREATE TEMP TABLE new_vector (LIKE {}) ON COMMIT DROP").format(sql.Identifier(space.table))
+            )
+            with connection.cursor().copy("COPY new_vector FROM STDIN (FORMAT BINARY)") as copy:
+                copy.set_types(["int8", "halfvec"])
+                for chunk_id, value in rows:
+                    copy.write_row((chunk_id, HalfVector(np.frombuffer(value, "<f2"))))
+            connection.execute(
+                sql.SQL("INSERT INTO {} SELECT * FROM new_vector ORDER BY chunk_id ON CONFLICT DO NOTHING").format(
+                    sql.Identifier(space.table)
+                )
+            )
+        progress.advance(len(rows))
+
+
+def _drop_graph_if_cheaper(connection: Connection, index: Index, space: Space, new: int) -> None:
+    with connection.transaction():
+        use_schema(connection, index)
+        row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(space.table))).fetchone()
+        present = int(row[0]) if row else 0
+        if new > REBUILD_SHARE * present:
+            # Readers meanwhile scan exactly: slower, and not wrong.
+            connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(f"{space.table}_graph")))
+
+
+def ensure_graph(connection: Connection, index: Index, space: Space) -> None:
+    """Build the HNSW index of a space where there is none; readers are not blocked."""
+    with connection.transaction():
+        use_schema(connection, index)
+        connection.execute("SET LOCAL maintenance_work_mem = '1GB'")
+        connection.execute(
+            sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw (embedding halfvec_cosine_ops)").format(
+                sql.Identifier(f"{space.table}_graph"), sql.Identifier(space.table)
+            )
+        )
+        connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(space.table)))
+
+
+def load_lexical(connection: Connection, index: Index, chunks: Sequence[tuple[int, bytes]], progress: Progress) -> None:
+    """Insert the term weights of these chunks: BM25 (Robertson and Zaragoza 2009) without idf, which is the version's."""
+    for batch in _batches(chunks, BATCH_CHUNKS):
+        with connection.transaction():
+            use_schema(connection, index)
+            connection.execute("SET LOCAL synchronous_commit = off")
+            connection.execute(
+                """
+                INSERT INTO lexical
+                SELECT id, array_agg(term ORDER BY term), ('{' || string_agg(
+                           term || ':' || (n * (%(k1)s + 1) / (n + %(k1)s * (1 - %(b)s + %(b)s * length / %(average)s)))::real,
+                           ',') || '}/1000000000')::sparsevec
+                FROM (SELECT c.id, t.term, t.occurrences::float8 AS n, sum(t.occurrences) OVER (PARTITION BY c.id) AS length
+                      FROM chunk c, snapdex.terms(%(language)s::regconfig, c.context || ' ' || c.text) t
+                      WHERE c.id = ANY(%(ids)s)) x
+                GROUP BY id ORDER BY id ON CONFLICT DO NOTHING
+                """,
+                {
+                    "k1": BM25_K1,
+                    "b": BM25_B,
+                    "average": float(index.average_terms),
+                    "language": index.language,
+                    "ids": [chunk_id for chunk_id, _ in batch],
+                },
+            )
+            # Chunks without one word (only punctuation) get an empty row: completeness is checked by row.
+            connection.execute(
+                "INSERT INTO lexical SELECT id, '{}', '{}/1000000000' FROM unnest(%s) AS id ORDER BY id ON CONFLICT DO NOTHING",
+                [[chunk_id for chunk_id, _ in batch]],
+            )
+        progress.advance(len(batch))
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch

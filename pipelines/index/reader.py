@@ -1,0 +1,83 @@
+"""`open_index`: search from Python, without Prefect, DVC, MLflow or torch on the way in."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipelines.config import Config, load_config
+from pipelines.files import Workspace
+from pipelines.index.catalog import get_index, get_version
+from pipelines.index.db import Connection, connect, database_url, translated_errors
+from pipelines.index.search import Result, search
+
+QueryEncoder = Callable[[str], Sequence[float]]
+
+
+class Reader:
+    """An open index. One query sees one version; between queries the pointer may move."""
+
+    def __init__(self, connection: Connection, name: str, config: Config, encode: QueryEncoder) -> None:
+        self.connection = connection
+        self.name = name
+        self.config = config
+        self._encode = encode
+
+    def search(
+        self,
+        query: str,
+        *,
+        k: int | None = None,
+        mode: str | None = None,
+        at: str | int | None = None,
+        filter: Mapping[str, Any] | None = None,
+        exact: bool = False,
+    ) -> Result:
+        """The k best chunks for `query`; defaults come from the section `search` of params.yaml.
+
+        `at`: a version (`v3`, a tag, a snapshot prefix) instead of the active one; it needs the model that it was
+        embedded with.
+        """
+        mode = mode or self.config.search.mode
+        number = None
+        if at is not None:
+            with translated_errors():
+                number = get_version(self.connection, get_index(self.connection, self.name), at).number
+        return search(
+            self.connection,
+            self.name,
+            query,
+            vector=None if mode == "lexical" else self._encode(query),
+            k=k or self.config.search.k,
+            mode=mode,
+            at=number,
+            filter=filter,
+            dense_weight=self.config.search.dense_weight,
+            exact=exact,
+        )
+
+
+@contextmanager
+def open_index(
+    name: str | None = None,
+    *,
+    workspace: Path | None = None,
+    config: Config | None = None,
+    encode: QueryEncoder | None = None,
+) -> Iterator[Reader]:
+    """A reader of the index `name` (default: the one in params.yaml) of a workspace (default: `SNAPDEX_HOME`, or here).
+
+    `encode`: from a query to its vector; by default the model of params.yaml, loaded at the first query that needs it.
+    """
+    home = Workspace((workspace or Path(os.environ.get("SNAPDEX_HOME") or ".")).resolve())
+    settings = config or (load_config(home.params) if home.params.exists() else Config())
+
+    def with_model(query: str) -> Sequence[float]:
+        from pipelines.embed import encode_query  # the only import of a stage by another: a reader needs the encoder
+
+        vector: Sequence[float] = encode_query(settings, home, query).tolist()
+        return vector
+
+    with connect(database_url(home)) as connection:
+        yield Reader(connection, name or settings.index.name, settings, encode or with_model)

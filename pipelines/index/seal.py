@@ -1,0 +1,147 @@
+"""Sealing: the small transaction that turns loaded content into a numbered, immutable version."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from pipelines.errors import IntegrityError
+from pipelines.index.catalog import OPEN, Index, Space, get_index, get_version, use_schema
+from pipelines.index.catalog import Version as VersionRow
+from pipelines.index.db import Connection
+from pipelines.manifests import ChunksRow
+from pipelines.model import digest, leaf, snapshot_id
+
+
+class Incomplete(Exception):
+    """Rows that the version needs are not there: loaded, and then taken away by prune. The caller loads again."""
+
+
+def leaf_of(row: ChunksRow) -> bytes:
+    return leaf(row.uri, row.content_sha256, row.chunks_sha256)
+
+
+def snapshot_of(rows: Sequence[ChunksRow], recipe: str, space: str) -> str:
+    """The snapshot id of this state: known before anything is loaded."""
+    return snapshot_id(recipe, space, (leaf_of(row) for row in rows))
+
+
+def seal(
+    connection: Connection, index: Index, space: Space, rows: Sequence[ChunksRow], recipe: str, report: dict[str, Any]
+) -> VersionRow:
+    """Make the next version of these documents, under the index row's lock; nothing is visible unless all of it is.
+
+    Only the differences from the rows that are open now are written. Raises `Incomplete` when content is missing, and
+    `IntegrityError` when the rows do not give the snapshot id that the manifest gives.
+    """
+    wanted = snapshot_of(rows, recipe, space.fingerprint)
+    with connection.transaction():
+        use_schema(connection, index)
+        _copy_goal(connection, rows)
+        locked = connection.execute(
+            "SELECT last_version + 1, active_version FROM snapdex.index WHERE id = %s FOR NO KEY UPDATE", [index.id]
+        ).fetchone()
+        assert locked is not None
+        number, parent = int(locked[0]), locked[1]
+        _check_complete(connection, space)
+        chunks = _move_membership(connection, index, number)
+        found = _digest_open_rows(connection, recipe, space)
+        if found != wanted:
+            raise IntegrityError(
+                f"the rows of version {number} give snapshot {found[:12]}, the manifest gives {wanted[:12]}",
+                hint="nothing was changed; report this as a bug with the output of `snapdex verify --json`",
+            )
+        connection.execute(
+            "INSERT INTO snapdex.version (index_id, number, snapshot, parent, recipe, space_id, documents, chunks, report)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            [index.id, number, wanted, parent, recipe, space.id, len(rows), chunks, Jsonb(report)],
+        )
+        connection.execute("UPDATE snapdex.index SET last_version = %s WHERE id = %s", [number, index.id])
+    return get_version(connection, get_index(connection, index.name), number)
+
+
+def _copy_goal(connection: Connection, rows: Sequence[ChunksRow]) -> None:
+    """Temporary table `goal`: the membership that the version shall have."""
+    connection.execute('CREATE TEMP TABLE goal_row (document text COLLATE "C", key bytea, leaf bytea) ON COMMIT DROP')
+    with connection.cursor().copy("COPY goal_row FROM STDIN (FORMAT BINARY)") as copy:
+        copy.set_types(["text", "bytea", "bytea"])
+        for row in rows:
+            copy.write_row((row.uri, row.revision_key, leaf_of(row)))
+    connection.execute(
+        "CREATE TEMP TABLE goal ON COMMIT DROP AS"
+        " SELECT g.document, r.id AS revision_id, g.leaf FROM goal_row g LEFT JOIN revision r USING (key);"
+        " ANALYZE goal"
+    )
+
+
+def _check_complete(connection: Connection, space: Space) -> None:
+    """For the whole version, not for its differences: after a change of the space and back, old documents may lack
+    vectors too."""
+    row = connection.execute(
+        sql.SQL(
+            """
+            SELECT (SELECT count(*) FROM goal WHERE revision_id IS NULL),
+                   (SELECT count(*) FROM (SELECT revision_id FROM goal GROUP BY 1) g JOIN revision r ON r.id = g.revision_id
+                    WHERE r.chunks <> (SELECT count(*) FROM occurrence o WHERE o.revision_id = r.id)),
+                   (SELECT count(*) FROM (SELECT DISTINCT o.chunk_id FROM goal JOIN occurrence o USING (revision_id)) n
+                    LEFT JOIN chunk c ON c.id = n.chunk_id LEFT JOIN lexical l ON l.chunk_id = n.chunk_id
+                    LEFT JOIN {} v ON v.chunk_id = n.chunk_id
+                    WHERE c.id IS NULL OR l.chunk_id IS NULL OR v.chunk_id IS NULL)
+            """
+        ).format(sql.Identifier(space.table))
+    ).fetchone()
+    if row != (0, 0, 0):
+        raise Incomplete(str(row))
+
+
+def _move_membership(connection: Connection, index: Index, number: int) -> int:
+    """Close and open rows, record the changed document frequencies; returns the distinct chunks of the version."""
+    connection.execute(
+        """
+        CREATE TEMP TABLE closed ON COMMIT DROP AS
+            SELECT m.document, m.revision_id FROM membership m WHERE m.to_version = %(open)s AND NOT EXISTS (
+                SELECT FROM goal g WHERE g.document = m.document AND g.revision_id = m.revision_id AND g.leaf = m.leaf);
+        CREATE TEMP TABLE opened ON COMMIT DROP AS
+            SELECT g.* FROM goal g WHERE NOT EXISTS (
+                SELECT FROM membership m WHERE m.to_version = %(open)s AND g.document = m.document
+                AND g.revision_id = m.revision_id AND g.leaf = m.leaf);
+        CREATE TEMP TABLE touched ON COMMIT DROP AS
+            SELECT c.chunk_id, EXISTS (
+                SELECT FROM occurrence o JOIN membership m USING (revision_id)
+                WHERE o.chunk_id = c.chunk_id AND m.to_version = %(open)s) AS before
+            FROM (SELECT DISTINCT o.chunk_id FROM occurrence o WHERE o.revision_id IN (
+                      SELECT revision_id FROM closed UNION SELECT revision_id FROM opened)) c;
+        UPDATE membership m SET to_version = %(number)s FROM closed
+            WHERE m.document = closed.document AND m.to_version = %(open)s;
+        INSERT INTO membership (document, from_version, revision_id, leaf)
+            SELECT document, %(number)s, revision_id, leaf FROM opened ORDER BY document;
+        CREATE TEMP TABLE moved ON COMMIT DROP AS
+            SELECT chunk_id, after::int - before::int AS delta FROM (
+                SELECT t.chunk_id, t.before, EXISTS (
+                    SELECT FROM occurrence o JOIN membership m USING (revision_id)
+                    WHERE o.chunk_id = t.chunk_id AND m.to_version = %(open)s) AS after FROM touched t) x
+            WHERE before <> after;
+        INSERT INTO document_frequency
+            SELECT term, %(number)s, sum(delta) FROM moved JOIN lexical USING (chunk_id), unnest(lexical.terms) AS term
+            GROUP BY term HAVING sum(delta) <> 0
+        """.replace("%(open)s", str(OPEN)).replace("%(number)s", str(int(number)))
+    )
+    row = connection.execute(
+        "SELECT coalesce((SELECT chunks FROM snapdex.version WHERE index_id = %s AND number = %s), 0)"
+        " + coalesce((SELECT sum(delta) FROM moved), 0)",
+        [index.id, number - 1],
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _digest_open_rows(connection: Connection, recipe: str, space: Space) -> str:
+    """The snapshot id of the rows that are open now; the same formula as `model.snapshot_id`, without sorting here."""
+    hasher = hashlib.sha256(digest(recipe, space.fingerprint))
+    with connection.cursor(name="leaves") as cursor:
+        cursor.execute("SELECT leaf FROM membership WHERE to_version = %s ORDER BY leaf", [OPEN])
+        for (each,) in cursor:
+            hasher.update(each)
+    return hasher.hexdigest()

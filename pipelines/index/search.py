@@ -1,0 +1,100 @@
+"""Search: one statement against one version, hits with their lineage."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from pipelines.index.db import Connection, translated_errors
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A chunk that was found, and everything that leads from it back to its source."""
+
+    rank: int
+    score: float
+    document: str
+    content_sha256: str
+    revision: str
+    chunk: str
+    text: str
+    section: list[str]
+    page: int | None
+    start: int
+    end: int
+    parent: tuple[int, int]  # the section around it, as a range of the same text
+    also_in: list[str]  # other documents that hold the same chunk
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer to a query; `abstained` says that nothing was found."""
+
+    index: str
+    version: int
+    snapshot: str
+    query: str
+    mode: str
+    abstained: bool
+    hits: list[Hit]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def search(
+    connection: Connection,
+    index: str,
+    query: str,
+    *,
+    vector: Sequence[float] | None,
+    k: int = 10,
+    mode: str = "hybrid",
+    at: int | None = None,
+    filter: Mapping[str, Any] | None = None,
+    dense_weight: float = 0.5,
+    exact: bool = False,
+) -> Result:
+    """The k best chunks of the active version, or of version `at`.
+
+    `vector`: the embedded query, float32 [d]; None in lexical mode. `filter`: metadata that a revision must have;
+    the key `document` is a path pattern in which `*` stands for anything. `exact`: compute every distance instead of
+    walking the graph. Scores: cosine similarity (dense), BM25 (lexical), a fusion of both scaled to 0..1 (hybrid).
+
+    Raises `NotFoundError` for an index without such a version.
+    """
+    with translated_errors(), connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            "WITH v AS MATERIALIZED (SELECT (snapdex._resolve(%(index)s, %(at)s)).*)"
+            " SELECT v.number, v.snapshot AS of_snapshot, h.* FROM v LEFT JOIN LATERAL snapdex.retrieve("
+            "%(index)s, %(mode)s, %(vector)s::vector, %(query)s, %(k)s, %(filter)s, v.number, %(weight)s, %(exact)s) h ON true"
+            " ORDER BY h.rank",
+            {
+                "index": index,
+                "mode": mode,
+                "vector": None if vector is None else str([float(x) for x in vector]),
+                "query": query,
+                "k": k,
+                "filter": Jsonb(dict(filter or {})),
+                "at": at,
+                "weight": dense_weight,
+                "exact": exact,
+            },
+        ).fetchall()
+    hits = [_hit(row) for row in rows if row["rank"] is not None]
+    return Result(index, rows[0]["number"], rows[0]["of_snapshot"], query, mode, not hits, hits)
+
+
+def _hit(row: Mapping[str, Any]) -> Hit:
+    same = ("rank", "score", "document", "content_sha256", "revision", "chunk", "text", "section", "page", "metadata")
+    return Hit(
+        **{name: row[name] for name in same},
+        start=row["start_at"],
+        end=row["end_at"],
+        parent=(row["parent_start"], row["parent_end"]),
+        also_in=row["also_in"],
+    )

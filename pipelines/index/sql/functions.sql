@@ -1,0 +1,319 @@
+-- The functions and views, replaced as a whole whenever this file changes. {vector_schema} is where pgvector lives.
+-- Reader functions run with their owner's rights, so that the role snapdex_reader needs no access to any table.
+
+CREATE OR REPLACE FUNCTION snapdex.terms(config regconfig, source text)
+RETURNS TABLE (term int, occurrences int) LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    -- One tokeniser for chunks and queries. ASCII punctuation separates words, so that identifiers such as
+    -- PREFECT_API_URL or ERR-4021 are found whole and in part. A term is its lexeme's hash: sparsevec has 10^9 dimensions.
+    SELECT ((hashtextextended(lexeme, 0) & 9223372036854775807) % 1000000000)::int + 1, sum(cardinality(positions))::int
+    FROM unnest(to_tsvector(config, translate(lower(source), $p$!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~$p$, repeat(' ', 32))))
+    GROUP BY 1
+$$;
+
+CREATE OR REPLACE FUNCTION snapdex._schema(index_id int) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT 'snapdex_' || index_id $$;
+
+CREATE OR REPLACE FUNCTION snapdex._resolve(index_name text, at int) RETURNS snapdex.version LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    version snapdex.version;
+BEGIN
+    SELECT v.* INTO version FROM snapdex.index i JOIN snapdex.version v ON v.index_id = i.id
+    WHERE i.name = index_name AND v.number = coalesce(at, i.active_version);
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'index % has no % version', index_name, coalesce('such', 'active') USING ERRCODE = 'SX006';
+    END IF;
+    RETURN version;
+END $$;
+
+-- -- dense ------------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION snapdex._live(chunk_id text, filtered boolean) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    -- SQL text of the test "this chunk belongs to version $2 (and passes filter $3 and path pattern $4)".
+    -- A scalar subquery, because EXISTS lets the planner leave the HNSW scan for a join.
+    SELECT format('(SELECT true FROM occurrence o JOIN membership m USING (revision_id)%s WHERE o.chunk_id = %s
+                    AND m.from_version <= $2 AND m.to_version > $2%s LIMIT 1)',
+                  CASE WHEN filtered THEN ' JOIN revision r ON r.id = o.revision_id' ELSE '' END, chunk_id,
+                  CASE WHEN filtered THEN ' AND r.metadata @> $3 AND m.document LIKE $4' ELSE '' END)
+$$;
+
+CREATE OR REPLACE FUNCTION snapdex._path_pattern(filter jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN filter ? 'document'
+        THEN replace(replace(replace(replace(filter->>'document', '\', '\\'), '%', '\%'), '_', '\_'), '*', '%')
+        ELSE '%' END
+$$;
+
+CREATE OR REPLACE FUNCTION snapdex._dense(v snapdex.version, query {vector_schema}.vector, k int, filter jsonb, exact boolean)
+RETURNS TABLE (chunk_id bigint, score float8) LANGUAGE plpgsql STABLE
+SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    content text := snapdex._schema(v.index_id);
+    vectors text := format('%I.%I', content, 'vectors_' || v.space_id);
+    filtered boolean := filter <> '{}'::jsonb;
+    metadata jsonb := filter - 'document';
+    paths text := snapdex._path_pattern(filter);
+    in_space float8 := greatest(1, (SELECT reltuples FROM pg_class WHERE oid = vectors::regclass));
+    in_reach bigint := v.chunks;
+    ids bigint[];
+    scores float8[];
+BEGIN
+    PERFORM set_config('search_path', format('%I, {vector_schema}, pg_catalog', content), true);
+    IF filtered THEN
+        EXECUTE 'SELECT coalesce(sum(r.chunks), 0) FROM membership m JOIN revision r ON r.id = m.revision_id
+                 WHERE m.from_version <= $1 AND m.to_version > $1 AND r.metadata @> $2 AND m.document LIKE $3'
+        INTO in_reach USING v.number, metadata, paths;
+    END IF;
+    -- The share of the graph decides: below it, walking past foreign chunks costs more than computing every distance,
+    -- and finds less. docs/decisions/003-exact-or-hnsw.md has the measurements.
+    IF NOT exact AND in_reach::float8 * in_reach > 200 * in_space THEN
+        PERFORM set_config('hnsw.ef_search', '200', true), set_config('hnsw.iterative_scan', 'relaxed_order', true);
+        EXECUTE format(
+            'WITH c AS MATERIALIZED (
+                SELECT x.chunk_id, x.embedding <=> $1::halfvec AS d FROM %s x WHERE %s
+                ORDER BY x.embedding <=> $1::halfvec LIMIT $5),
+             top AS (SELECT c.chunk_id, c.d + 0 AS d, chunk.key FROM c JOIN chunk ON chunk.id = c.chunk_id
+                     ORDER BY 2, 3 LIMIT $6)
+             SELECT array_agg(top.chunk_id ORDER BY d, key), array_agg(1 - d ORDER BY d, key) FROM top',
+            vectors, snapdex._live('x.chunk_id', filtered))
+        INTO ids, scores USING query, v.number, metadata, paths, greatest(40, 2 * k), k;
+    END IF;
+    -- Also where the iterative scan gave up (hnsw.max_scan_tuples) before it had k rows: k come back when k exist.
+    IF coalesce(cardinality(ids), 0) < least(k, in_reach) THEN
+        EXECUTE format(
+            'WITH reach AS (
+                SELECT DISTINCT o.chunk_id FROM membership m JOIN occurrence o USING (revision_id)%s
+                WHERE m.from_version <= $2 AND m.to_version > $2%s),
+             c AS MATERIALIZED (SELECT x.chunk_id, x.embedding <=> $1::halfvec AS d FROM reach JOIN %s x USING (chunk_id)),
+             near AS (SELECT c.chunk_id, c.d FROM c ORDER BY c.d FETCH FIRST $5 ROWS WITH TIES),
+             top AS (SELECT near.chunk_id, near.d, chunk.key FROM near JOIN chunk ON chunk.id = near.chunk_id
+                     ORDER BY near.d, chunk.key LIMIT $5)
+             SELECT array_agg(top.chunk_id ORDER BY d, key), array_agg(1 - d ORDER BY d, key) FROM top',
+            CASE WHEN filtered THEN ' JOIN revision r ON r.id = m.revision_id' ELSE '' END,
+            CASE WHEN filtered THEN ' AND r.metadata @> $3 AND m.document LIKE $4' ELSE '' END, vectors)
+        INTO ids, scores USING query, v.number, metadata, paths, k;
+    END IF;
+    RETURN QUERY SELECT * FROM unnest(ids, scores);
+END $$;
+
+-- -- lexical ----------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION snapdex._lexical(v snapdex.version, query text, k int, filter jsonb)
+RETURNS TABLE (chunk_id bigint, score float8) LANGUAGE plpgsql STABLE
+SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan AS $$
+-- Exact BM25 (k1 = 1.2, b = 0.75; Robertson and Zaragoza 2009) with document frequencies of the version. MaxScore
+-- (Turtle and Flood 1995): chunks are scored in full if they hold one of the rarest terms; the common ones may be left
+-- out as sources of candidates once all of them together could not lift a chunk over the k-th best.
+DECLARE
+    language regconfig := (SELECT i.language FROM snapdex.index i WHERE i.id = v.index_id);
+    filtered boolean := filter <> '{}'::jsonb;
+    terms int[];
+    frequencies bigint[];
+    idfs float8[];
+    weights text;
+    sources int := 0;       -- how many of the terms, rarest first, give candidates
+    reach bigint := 0;
+    rest float8;            -- the most that the other terms can add
+    threshold float8;
+    answers int;
+    ids bigint[];
+    scores float8[];
+BEGIN
+    PERFORM set_config('search_path', format('%I, snapdex, {vector_schema}, pg_catalog', snapdex._schema(v.index_id)), true);
+    EXECUTE
+        'WITH query AS (SELECT term, occurrences FROM snapdex.terms($1, $2)),
+         known AS (SELECT q.term, q.occurrences, sum(f.delta) AS n FROM query q JOIN document_frequency f USING (term)
+                   WHERE f.version <= $3 GROUP BY 1, 2 HAVING sum(f.delta) > 0),
+         weighted AS (SELECT term, n, occurrences * ln(1 + ($4 - n + 0.5) / (n + 0.5))::float8 AS idf FROM known)
+         SELECT array_agg(term ORDER BY n, term), array_agg(n ORDER BY n, term), array_agg(idf ORDER BY n, term),
+                ''{'' || string_agg(term || '':'' || idf::real, '','') || ''}/1000000000'' FROM weighted'
+    INTO terms, frequencies, idfs, weights USING language, query, v.number, v.chunks::float8;
+    IF terms IS NULL THEN
+        RETURN;
+    END IF;
+    WHILE sources < cardinality(terms) AND (sources = 0 OR reach + frequencies[sources + 1] <= 3000) LOOP
+        sources := sources + 1;
+        reach := reach + frequencies[sources];
+    END LOOP;
+    LOOP
+        EXECUTE format(
+            'WITH c AS MATERIALIZED (
+                SELECT l.chunk_id, -(l.weights <#> $1::sparsevec) AS s FROM lexical l WHERE l.terms && $5),
+             best AS MATERIALIZED (
+                SELECT s FROM (SELECT c.chunk_id, c.s FROM c ORDER BY c.s DESC OFFSET 0) x WHERE %1$s LIMIT $6),
+             top AS (
+                SELECT x.chunk_id, x.s, chunk.key FROM c x JOIN chunk ON chunk.id = x.chunk_id
+                WHERE x.s >= (SELECT min(s) FROM best) AND %1$s ORDER BY x.s DESC, chunk.key LIMIT $6)
+             SELECT array_agg(top.chunk_id ORDER BY s DESC, key), array_agg(s ORDER BY s DESC, key), min(s), count(*)
+             FROM top', snapdex._live('x.chunk_id', filtered))
+        INTO ids, scores, threshold, answers
+        USING weights, v.number, filter - 'document', snapdex._path_pattern(filter), terms[:sources], k;
+        EXIT WHEN sources = cardinality(terms);
+        rest := (SELECT sum(idf) * 2.2 FROM unnest(idfs[sources + 1:]) AS idf);
+        EXIT WHEN answers = k AND rest < threshold * 0.9999;
+        LOOP  -- as many terms as it takes; with the higher threshold of the next round this can only be enough
+            sources := sources + 1;
+            EXIT WHEN sources = cardinality(terms);
+            rest := rest - 2.2 * idfs[sources];
+            EXIT WHEN answers = k AND rest < threshold * 0.9999;
+        END LOOP;
+    END LOOP;
+    RETURN QUERY SELECT * FROM unnest(ids, scores);
+END $$;
+
+-- -- hybrid -----------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION snapdex._hybrid(
+    v snapdex.version, query_vector {vector_schema}.vector, query_text text, k int, filter jsonb, dense_weight float8, exact boolean)
+RETURNS TABLE (chunk_id bigint, score float8) LANGUAGE sql STABLE AS $$
+    -- Convex fusion of min-max normalised scores (Bruch, Gai and Ingber 2023); what a leg did not find counts as its 0.
+    WITH legs AS (
+        SELECT 1 AS leg, dense_weight AS weight, * FROM snapdex._dense(v, query_vector, greatest(100, k), filter, exact)
+        UNION ALL
+        SELECT 2, 1 - dense_weight, * FROM snapdex._lexical(v, query_text, greatest(100, k), filter)),
+    scaled AS (
+        SELECT chunk_id, weight * coalesce((score - min(score) OVER w) / nullif(max(score) OVER w - min(score) OVER w, 0), 1)
+               AS score FROM legs WINDOW w AS (PARTITION BY leg))
+    SELECT chunk_id, sum(score) FROM scaled GROUP BY chunk_id
+$$;
+
+-- -- hits -------------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION snapdex._hits(v snapdex.version, ids bigint[], scores float8[], k int, filter jsonb)
+RETURNS TABLE (
+    rank int, score real, document text, chunk text, text text, section text[], page int, metadata jsonb, version int,
+    snapshot text, content_sha256 text, revision text, start_at int, end_at int, parent_start int, parent_end int,
+    also_in text[])
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan AS $$
+-- One hit per chunk, at its first place in byte order of the document; `also_in` names its other documents.
+BEGIN
+    PERFORM set_config('search_path', format('%I, {vector_schema}, pg_catalog', snapdex._schema(v.index_id)), true);
+    RETURN QUERY EXECUTE
+        'WITH hit AS (
+            SELECT h.id, h.score, c.key, c.text, row_number() OVER (ORDER BY h.score DESC, c.key) AS rank
+            FROM unnest($1, $2) AS h (id, score) JOIN chunk c ON c.id = h.id ORDER BY h.score DESC, c.key LIMIT $3)
+         SELECT hit.rank::int, hit.score::real, p.document, encode(hit.key, ''hex''), hit.text, p.section, p.page,
+                p.metadata || jsonb_strip_nulls(jsonb_build_object(''title'', p.title, ''media_type'', p.media_type)),
+                $4, $5, encode(p.content_sha256, ''hex''), encode(p.key, ''hex''), p.start_at, p.end_at, p.parent_start,
+                p.parent_end, p.documents[2:]
+         FROM hit CROSS JOIN LATERAL (
+            SELECT m.document, o.*, r.*, array_agg(m.document) OVER (
+                       ORDER BY m.document, o.ordinal ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS documents
+            FROM (SELECT DISTINCT ON (o.revision_id) o.revision_id, o.ordinal, o.section, o.page, o.start_at, o.end_at,
+                         o.parent_start, o.parent_end
+                  FROM occurrence o WHERE o.chunk_id = hit.id ORDER BY o.revision_id, o.ordinal) o
+            JOIN membership m USING (revision_id) JOIN revision r ON r.id = o.revision_id
+            WHERE m.from_version <= $4 AND m.to_version > $4 AND r.metadata @> $6 AND m.document LIKE $7
+            ORDER BY m.document, o.ordinal LIMIT 1) p
+         ORDER BY hit.rank'
+    USING ids, scores, k, v.number, v.snapshot, filter - 'document', snapdex._path_pattern(filter);
+END $$;
+
+CREATE OR REPLACE FUNCTION snapdex.retrieve(
+    index text, mode text, query_vector {vector_schema}.vector, query_text text, k int DEFAULT 10, filter jsonb DEFAULT '{}',
+    at int DEFAULT NULL, dense_weight float8 DEFAULT 0.5, exact boolean DEFAULT false)
+RETURNS TABLE (
+    rank int, score real, document text, chunk text, text text, section text[], page int, metadata jsonb, version int,
+    snapshot text, content_sha256 text, revision text, start_at int, end_at int, parent_start int, parent_end int,
+    also_in text[])
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, {vector_schema} AS $$
+-- STABLE: pointer, hits, text and lineage are read from one snapshot of the database, so from one version.
+DECLARE
+    v snapdex.version := snapdex._resolve(index, at);
+    dimension int := (SELECT s.dimension FROM snapdex.embedding_space s WHERE s.id = v.space_id);
+    ids bigint[];
+    scores float8[];
+BEGIN
+    IF k < 1 OR k > 10000 THEN
+        RAISE EXCEPTION 'k must be between 1 and 10000, not %', k USING ERRCODE = 'SX002';
+    END IF;
+    IF mode <> 'lexical' AND vector_dims(query_vector) <> dimension THEN
+        RAISE EXCEPTION 'the query vector has % dimensions, version % needs %', vector_dims(query_vector), v.number, dimension
+        USING ERRCODE = 'SX002';
+    END IF;
+    IF mode = 'dense' THEN
+        SELECT array_agg(x.chunk_id), array_agg(x.score) INTO ids, scores FROM snapdex._dense(v, query_vector, k, filter, exact) x;
+    ELSIF mode = 'lexical' THEN
+        SELECT array_agg(x.chunk_id), array_agg(x.score) INTO ids, scores FROM snapdex._lexical(v, query_text, k, filter) x;
+    ELSE
+        SELECT array_agg(x.chunk_id), array_agg(x.score) INTO ids, scores
+        FROM snapdex._hybrid(v, query_vector, query_text, k, filter, dense_weight, exact) x;
+    END IF;
+    RETURN QUERY SELECT * FROM snapdex._hits(v, ids, scores, k, filter);
+END $$;
+
+CREATE OR REPLACE FUNCTION snapdex.search(
+    index text, query {vector_schema}.vector, k int DEFAULT 10, filter jsonb DEFAULT '{}', at int DEFAULT NULL)
+RETURNS TABLE (rank int, score real, document text, chunk text, text text, section text[], page int, metadata jsonb,
+               version int, snapshot text)
+LANGUAGE sql STABLE AS $$
+    SELECT rank, score, document, chunk, text, section, page, metadata, version, snapshot
+    FROM snapdex.retrieve(index, 'dense', query, NULL, k, filter, at)
+$$;
+
+CREATE OR REPLACE FUNCTION snapdex.search_lexical(
+    index text, query text, k int DEFAULT 10, filter jsonb DEFAULT '{}', at int DEFAULT NULL)
+RETURNS TABLE (rank int, score real, document text, chunk text, text text, section text[], page int, metadata jsonb,
+               version int, snapshot text)
+LANGUAGE sql STABLE AS $$
+    SELECT rank, score, document, chunk, text, section, page, metadata, version, snapshot
+    FROM snapdex.retrieve(index, 'lexical', NULL, query, k, filter, at)
+$$;
+
+-- -- the pointer ------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION snapdex.move_pointer(
+    index_name text, to_version int, expected_epoch bigint, operation uuid, kind text, actor text, reason text)
+RETURNS snapdex.operation LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+-- Compare-and-set under the index row's lock. The same operation id again returns what it did the first time.
+DECLARE
+    target snapdex.index;
+    done snapdex.operation;
+BEGIN
+    SELECT * INTO target FROM snapdex.index i WHERE i.name = index_name FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no index %', index_name USING ERRCODE = 'SX006';
+    END IF;
+    SELECT * INTO done FROM snapdex.operation o WHERE o.id = operation;
+    IF FOUND THEN
+        RETURN done;
+    END IF;
+    IF NOT EXISTS (SELECT FROM snapdex.version v WHERE v.index_id = target.id AND v.number = to_version) THEN
+        RAISE EXCEPTION 'index % has no version %', index_name, to_version USING ERRCODE = 'SX006';
+    END IF;
+    IF target.epoch <> expected_epoch THEN
+        RAISE EXCEPTION 'index % was published by somebody else: version % is active now', index_name, target.active_version
+        USING ERRCODE = 'SX005';
+    END IF;
+    UPDATE snapdex.index i SET active_version = to_version, epoch = i.epoch + 1 WHERE i.id = target.id;
+    INSERT INTO snapdex.operation (id, index_id, kind, version, previous, epoch, actor, reason)
+    VALUES (operation, target.id, kind, to_version, target.active_version, target.epoch + 1, actor, reason)
+    RETURNING * INTO done;
+    RETURN done;
+END $$;
+
+-- -- views ------------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE VIEW snapdex.versions AS
+    SELECT i.name AS index, v.number AS version, v.snapshot, v.parent, v.created_at, v.number = i.active_version AS active,
+           ARRAY(SELECT t.name FROM snapdex.tag t WHERE t.index_id = i.id AND t.version = v.number ORDER BY t.name) AS tags,
+           v.documents, v.chunks, s.model, s.revision AS model_revision, s.dimension, v.recipe, v.metrics, v.git_commit,
+           v.dvc_md5, v.prefect_run, v.mlflow_run
+    FROM snapdex.version v JOIN snapdex.index i ON i.id = v.index_id JOIN snapdex.embedding_space s ON s.id = v.space_id;
+
+CREATE OR REPLACE FUNCTION snapdex._active_chunks()
+RETURNS TABLE (index text, version int, snapshot text, document text, chunk text, text text, section text[], page int,
+               metadata jsonb)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+    v record;
+BEGIN
+    FOR v IN SELECT i.name, x.* FROM snapdex.index i JOIN snapdex.version x ON (x.index_id, x.number) = (i.id, i.active_version) LOOP
+        RETURN QUERY EXECUTE format(
+            'SELECT $1, $2, $3, m.document, encode(c.key, ''hex''), c.text, o.section, o.page, r.metadata
+             FROM %1$I.membership m JOIN %1$I.revision r ON r.id = m.revision_id
+             JOIN %1$I.occurrence o ON o.revision_id = r.id JOIN %1$I.chunk c ON c.id = o.chunk_id
+             WHERE m.from_version <= $2 AND m.to_version > $2 ORDER BY m.document, o.ordinal',
+            snapdex._schema(v.index_id)) USING v.name, v.number, v.snapshot;
+    END LOOP;
+END $$;
+
+CREATE OR REPLACE VIEW snapdex.active_chunks AS SELECT * FROM snapdex._active_chunks();

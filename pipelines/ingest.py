@@ -1,0 +1,256 @@
+"""The main job: collect, parse, chunk, embed, build, gate, publish. Also as a dry run.
+
+The stages in order, as plain functions; `flows/ingest.py` runs the same ones as Prefect tasks.
+"""
+
+import fcntl
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines import chunk, collect, embed, index, parse
+from pipelines.config import Config
+from pipelines.errors import ConflictError
+from pipelines.estimate import estimate, remember_rate
+from pipelines.files import Workspace
+from pipelines.manifests import read_chunks
+from pipelines.model import Quarantined
+from pipelines.progress import Progress, Silent
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The manifests are up to date; what it took, and what it would change."""
+
+    collected: collect.CollectReport
+    parsed: parse.ParseReport
+    chunked: chunk.ChunkReport
+    forecast: index.Forecast
+
+    @property
+    def quarantined(self) -> list[Quarantined]:
+        return [*self.collected.quarantined, *self.parsed.quarantined]
+
+    def documents(self) -> dict[str, int]:
+        """Every input in exactly one place: total = indexed; quarantined and excluded ones are counted beside it."""
+        changes = self.forecast.documents
+        return {
+            "total": self.forecast.total_documents,
+            "added": len(changes.added),
+            "modified": len(changes.modified),
+            "removed": len(changes.removed),
+            "renamed": len(changes.renamed),
+            "unchanged": changes.unchanged,
+            "quarantined": len(self.quarantined),
+            "excluded": sum(self.collected.excluded.values()) + len(self.collected.skipped),
+        }
+
+    def chunks(self) -> dict[str, int]:
+        return {
+            "total": self.forecast.total_chunks,
+            "added": self.forecast.added_chunks,
+            "removed": self.forecast.removed_chunks,
+        }
+
+    def seconds(self) -> dict[str, float]:
+        return {
+            "collect": self.collected.seconds,
+            "parse": self.parsed.seconds,
+            "chunk": self.chunked.seconds,
+        }
+
+
+def prepare(
+    config: Config,
+    workspace: Workspace,
+    *,
+    sources: Sequence[str] | None = None,
+    base: Path | None = None,
+    allow_mass_delete: bool = False,
+    recompute: bool = False,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Bring documents, elements and chunks up to date with the sources, and compare them with the active version."""
+    progress = progress or Silent()
+    collected = collect.run(
+        config,
+        workspace,
+        sources=list(sources) if sources else None,
+        base=base,
+        allow_mass_delete=allow_mass_delete,
+        progress=progress,
+    )
+    parsed = parse.run(config, workspace, recompute=recompute, progress=progress)
+    chunked = chunk.run(config, workspace, recompute=recompute, progress=progress)
+    return Prepared(collected, parsed, chunked, forecast_of(config, workspace))
+
+
+def forecast_of(config: Config, workspace: Workspace) -> index.Forecast:
+    """What the present manifest `chunks` would change in the active version."""
+    _, rows = read_chunks(workspace, config.index.name)
+    with index.connect(index.database_url(workspace)) as connection:
+        index.migrate(connection)
+        return index.forecast(connection, config.index.name, rows, workspace.store("chunks"))
+
+
+def run(
+    config: Config,
+    workspace: Workspace,
+    *,
+    sources: Sequence[str] | None = None,
+    base: Path | None = None,
+    publish: bool = True,
+    allow_mass_delete: bool = False,
+    recompute: bool = False,
+    reason: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The whole job in this process; returns the report of the contract (see docs/json.md).
+
+    Raises whatever a stage raises. Finished work is kept, so running again continues; readers see the old version
+    until the new one is published. `ConflictError` when another run works in this workspace, or somebody else
+    published in the meantime.
+    """
+    began = time.monotonic()
+    progress = progress or Silent()
+    with locked(workspace):
+        prepared = prepare(
+            config,
+            workspace,
+            sources=sources,
+            base=base,
+            allow_mass_delete=allow_mass_delete,
+            recompute=recompute,
+            progress=progress,
+        )
+        embedded = embed.run(config, workspace, recompute=recompute, progress=progress)
+        remember_rate(config, workspace, embedded.embedded, embedded.encode_seconds)
+        report = report_of(prepared, embedded)
+        built = index.build(config, workspace, report=report, quarantined=prepared.quarantined, progress=progress)
+        return finish(config, workspace, report, built, publish=publish, reason=reason, began=began)
+
+
+def report_of(prepared: Prepared, embedded: embed.EmbedReport) -> dict[str, Any]:
+    """What is known before the version has a number."""
+    return {
+        "documents": prepared.documents(),
+        "chunks": prepared.chunks(),
+        "parsed": prepared.parsed.parsed,
+        "embedded": embedded.embedded,
+        "seconds": {**prepared.seconds(), "embed": embedded.seconds},
+        "quarantined": [
+            {"document": q.uri, "reason": q.reason.value, "detail": q.detail} for q in prepared.quarantined
+        ],
+    }
+
+
+def finish(
+    config: Config,
+    workspace: Workspace,
+    report: dict[str, Any],
+    built: index.BuildReport,
+    *,
+    publish: bool,
+    reason: str | None,
+    began: float,
+) -> dict[str, Any]:
+    """Publish what was built, unless there is nothing to publish or somebody decided against this version before."""
+    started = time.monotonic()
+    note = None
+    published = False
+    if not built.active and publish:
+        if built.held:
+            note = f"version {built.version} was rolled back; publish it with: snapdex publish {built.version}"
+        else:
+            index.publish(
+                lambda: index.connect(index.database_url(workspace)),
+                config.index.name,
+                built.version,
+                epoch=built.epoch,
+                reason=reason,
+            )
+            published = True
+    now = time.monotonic()
+    seconds = {**report["seconds"], "build": built.seconds, "publish": now - started, "total": now - began}
+    return {
+        "index": config.index.name,
+        "version": built.version,
+        "snapshot": built.snapshot,
+        "published": published,
+        "parent": built.parent,
+        **report,
+        "gate": None,
+        "note": note,
+        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+    }
+
+
+def plan(
+    config: Config,
+    workspace: Workspace,
+    *,
+    sources: Sequence[str] | None = None,
+    base: Path | None = None,
+    allow_mass_delete: bool = False,
+    recompute: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """What `run` would do with the same arguments; nothing that lasts is written. Raises what `run` would raise."""
+    with scratch(workspace, config.index.name) as dry:
+        prepared = prepare(
+            config,
+            dry,
+            sources=sources,
+            base=base,
+            allow_mass_delete=allow_mass_delete,
+            recompute=recompute,
+            progress=progress,
+        )
+        to_embed = embed.missing_chunks(config, dry, recompute=recompute)
+        changes = prepared.forecast.documents
+        return {
+            "index": config.index.name,
+            "documents": prepared.documents(),
+            "chunks": prepared.chunks(),
+            "to_embed": to_embed,
+            "estimate": estimate(config, workspace, to_embed=to_embed, added_chunks=prepared.forecast.added_chunks),
+            "changes": {
+                "added": changes.added,
+                "modified": changes.modified,
+                "removed": changes.removed,
+                "renamed": changes.renamed,
+            },
+            "quarantined": [
+                {"document": q.uri, "reason": q.reason.value, "detail": q.detail} for q in prepared.quarantined
+            ],
+        }
+
+
+@contextmanager
+def scratch(workspace: Workspace, index_name: str) -> Iterator[Workspace]:
+    """A view of the workspace whose writes go to a temporary directory."""
+    workspace.state.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="plan-", dir=workspace.state))
+    try:
+        yield workspace.dry(directory, index_name)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def locked(workspace: Workspace) -> Iterator[None]:
+    """One run at a time in a workspace: manifests have one writer. The kernel frees the lock of a killed run."""
+    workspace.state.mkdir(parents=True, exist_ok=True)
+    with (workspace.state / "run.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConflictError(
+                "another run works in this workspace", hint="wait for it to end, or use a workspace of its own"
+            ) from None
+        yield

@@ -1,0 +1,16 @@
+"""Which embedding model a configuration means, and how it counts tokens. No weights are loaded here.
+
+    embed.model  --resolve_model-->  EmbeddingModel  --load_tokenizer-->  TokenCounter     (chunk needs these two)
+                                                     --load_encoder-->    Encoder          (pipelines.embed)
+
+- `resolve.py`: the forms of a model name
+- `folder.py`: a sentence-transformers directory: refused if unsafe, hashed, described
+- `tokens.py`: counting tokens
+- `endpoint.py`: OpenAI-compatible embedding servers
+"""
+
+from pipelines.models.embedding_model import EmbeddingModel
+from pipelines.models.resolve import resolve_model
+from pipelines.models.tokens import TokenCounter, load_tokenizer
+
+__all__ = ["EmbeddingModel", "TokenCounter", "load_tokenizer", "resolve_model"]

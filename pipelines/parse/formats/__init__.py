@@ -1,0 +1,1 @@
+"""One module per family of formats; each turns guarded bytes into a `Parsed` and imports its library when called."""
