@@ -23,6 +23,7 @@ setup: .venv/installed
 	touch $@
 
 run: setup
+	mkdir -p $(PREFECT_HOME)
 	$(BIN)/python -m flows.ingest --home .
 	$(BIN)/snapdex log
 	$(BIN)/snapdex search "How do I fail over the booking database?" -k 3

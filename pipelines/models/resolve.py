@@ -8,6 +8,7 @@ import importlib.metadata
 import importlib.util
 import json
 import re
+import tempfile
 from base64 import urlsafe_b64decode
 from contextlib import suppress
 from pathlib import Path
@@ -222,13 +223,19 @@ def _registry_folder(workspace: Workspace, name: str, version: str) -> Path:
     target = workspace.state / "models" / "mlflow" / digest(name, version).hex()[:16]
     if not target.is_dir():
         mlflow = _import_mlflow()
-        partial = target.with_suffix(".partial")
-        partial.mkdir(parents=True, exist_ok=True)
-        try:
-            mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version}", dst_path=str(partial))
-        except mlflow.exceptions.MlflowException as error:
-            raise _registry_error(f"{name}@{version}", error) from None
-        partial.rename(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as place:
+            whole = Path(place) / "whole"
+            whole.mkdir()
+            try:
+                mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version}", dst_path=str(whole))
+            except mlflow.exceptions.MlflowException as error:
+                raise _registry_error(f"{name}@{version}", error) from None
+            try:
+                whole.rename(target)
+            except OSError:
+                if not target.is_dir():  # else another process was faster
+                    raise
     found = sorted(target.rglob("modules.json"), key=lambda path: len(path.parts))
     if not found:
         raise InputError(

@@ -3,6 +3,9 @@
 import json
 import shutil
 import struct
+import subprocess
+import sys
+import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -139,6 +142,40 @@ def test_a_hub_model_that_is_not_cached_says_so(hub: str, workspace: Workspace) 
         resolve(f"hf:other/model@{hub}", workspace)
 
 
+def test_a_registered_model_is_downloaded_once_for_each_version(folder: Path, workspace: Workspace) -> None:
+    model = resolve("path:model", workspace)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "mlflow", _registry(folder))
+        assert resolve("mlflow:encoder@champion", workspace).space == model.space
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "mlflow", None)
+        assert resolve("mlflow:encoder@7", workspace).space == model.space
+        with pytest.raises(ConfigError) as caught:
+            resolve("mlflow:encoder@champion", workspace)
+    assert "snapdex[train]" in caught.value.hint
+    with pytest.raises(ConfigError, match="names no version"):
+        resolve("mlflow:encoder", workspace)
+
+
+def _registry(folder: Path) -> types.SimpleNamespace:
+    """What is used of MLflow, with one model whose champion is version 7."""
+
+    def download_artifacts(artifact_uri: str, dst_path: str) -> None:
+        assert artifact_uri == "models:/encoder/7"
+        shutil.copytree(folder, Path(dst_path) / "model")
+
+    def get_model_version_by_alias(name: str, alias: str) -> types.SimpleNamespace:
+        assert (name, alias) == ("encoder", "champion")
+        return types.SimpleNamespace(version=7)
+
+    return types.SimpleNamespace(
+        artifacts=types.SimpleNamespace(download_artifacts=download_artifacts),
+        exceptions=types.SimpleNamespace(MlflowException=LookupError),
+        tracking=types.SimpleNamespace(is_tracking_uri_set=lambda: True),
+        MlflowClient=lambda: types.SimpleNamespace(get_model_version_by_alias=get_model_version_by_alias),
+    )
+
+
 # -- refusals ----------------------------------------------------------------------------------------------------------
 
 
@@ -258,9 +295,6 @@ def test_the_passage_prefix_is_counted(name: str, workspace: Workspace) -> None:
 
 
 def test_models_are_resolved_without_heavy_imports(workspace: Workspace) -> None:
-    import subprocess
-    import sys
-
     code = (
         "import sys; from pathlib import Path; from pipelines.config import EmbedConfig;"
         "from pipelines.files import Workspace; from pipelines.models import resolve_model;"
