@@ -1,6 +1,6 @@
 """The ingest flow: bring an index up to date with its sources and publish the result.
 
-    python -m flows.ingest [SOURCE...] [--home DIR]
+python -m flows.ingest [SOURCE...] [--home DIR]
 """
 
 import argparse
@@ -57,7 +57,8 @@ def ingest(
         built = build_version(config, workspace, report=counts, quarantined=prepared.quarantined)
         report = publish_version(config, workspace, counts, built, publish=publish, reason=None, began=began)
     get_run_logger().info("%s v%s published=%s", report["index"], report["version"], report["published"])
-    create_markdown_artifact(summary(config, report), key=f"ingest-{config.index.name.replace('.', '-').replace('_', '-')}")
+    key = "ingest-" + config.index.name.replace(".", "-").replace("_", "-")
+    create_markdown_artifact(summary(config, report), key=key)
     return report
 
 
@@ -70,7 +71,8 @@ def summary(config: Config, report: dict[str, Any]) -> str:
         f"# {report['index']} v{report['version']}\n\n"
         f"snapshot `{report['snapshot']}`, {'published' if report['published'] else 'not published'}\n\n"
         f"**documents** {documents}\n\n"
-        f"**chunks** {chunks['total']:,} (+{chunks['added']:,} -{chunks['removed']:,}), {report['embedded']:,} embedded\n\n"
+        f"**chunks** {chunks['total']:,} (+{chunks['added']:,} -{chunks['removed']:,})\n\n"
+        f"**embedded** {report['embedded']:,}\n\n"
         f"**seconds** {report['seconds']['total']} with {config.embed.model}\n"
         + (f"\n| quarantined | reason | detail |\n|---|---|---|\n{failed}" if failed else "")
     )

@@ -1,6 +1,6 @@
 """Snapdex: versioned retrieval indexes in Postgres/pgvector. This page is the map.
 
-    sources --collect--> documents --parse--> elements --chunk--> chunks --embed--> embeddings   (data/store, data/manifests)
+    sources --collect--> documents --parse--> elements --chunk--> chunks --embed--> embeddings     (data/)
                                                                                         |
                                                readers <-- search <-- publish <-- gate <-- build   (Postgres)
 

@@ -10,7 +10,7 @@ import io
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -238,17 +238,22 @@ def _segment_bytes(rows: Sequence[tuple[bytes, bytes]]) -> bytes:
         use_dictionary=False,
         write_statistics=False,
         store_schema=False,
+        write_page_checksum=True,
         row_group_size=max(1, min(8192, GROUP_BYTES // average)),
     )
     return sink.getvalue()
 
 
-def _open(path: Path) -> pq.ParquetFile:
+@contextmanager
+def _open(path: Path) -> Iterator[pq.ParquetFile]:
+    """The segment, with its page checksums verified; damage in any part of it is an `IntegrityError`."""
     try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        with pq.ParquetFile(path, page_checksum_verification=True) as segment:
+            yield segment
+    except (pa.ArrowException, OSError) as error:
+        detail = " ".join(str(error).split())
         raise IntegrityError(
-            f"segment {path} cannot be read: {error}", hint="bring it back with: dvc checkout, or dvc pull"
+            f"segment {path.name} is damaged: {detail}", hint="bring it back with: dvc checkout, or dvc pull"
         ) from error
 
 

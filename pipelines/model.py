@@ -7,11 +7,21 @@ Identity is always a hash of content, never a serial number, so the same input g
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
+from typing import TypeVar
 
+T = TypeVar("T")
 Scalar = str | int | float | bool
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """`items` in lists of `size`, the last one shorter (`itertools.batched` comes with Python 3.12)."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
 
 
 def digest(*parts: bytes | str) -> bytes:

@@ -7,7 +7,7 @@ import click
 
 from pipelines.cli.app import Settings, common
 from pipelines.cli.output import changes_line, emit_json, safe, size, table
-from pipelines.errors import NotFoundError
+from pipelines.errors import InputError, NotFoundError
 
 _SOURCES = click.argument("sources", nargs=-1, metavar="[SOURCE...]")
 _MASS_DELETE = click.option(
@@ -32,7 +32,7 @@ def run(
     reason: str | None,
     allow_mass_delete: bool,
     recompute: bool,
-) -> int:
+) -> None:
     """Bring the index up to date with its sources and publish the result as a new version.
 
     SOURCE is a directory, a file, a glob, a BEIR corpus.jsonl, git+URL-or-path@rev, or any fsspec URL; without one,
@@ -62,7 +62,11 @@ def run(
         emit_json(report)
     else:
         _print_run(report)
-    return 3 if strict and report["quarantined"] else 0
+    if strict and report["quarantined"]:
+        raise InputError(
+            f"{len(report['quarantined']):,} documents are in quarantine; the rest is in v{report['version']}",
+            hint="snapdex quarantine list",
+        )
 
 
 def _print_run(report: dict[str, Any]) -> None:
@@ -119,7 +123,7 @@ def plan(settings: Settings, sources: tuple[str, ...], allow_mass_delete: bool, 
         f"chunks     {chunks['total']:,} (+{chunks['added']:,} -{chunks['removed']:,}), {report['to_embed']:,} to embed"
     )
     click.echo(
-        f"estimate   {estimate['seconds']:.0f} s, {size(estimate['bytes'])} in the database, cost {estimate['cost']:.2f}"
+        f"estimate   {estimate['seconds']:.0f} s, {size(estimate['bytes'])} of database, cost {estimate['cost']:.2f}"
     )
 
 

@@ -14,11 +14,7 @@ import click
 
 def emit_json(value: object) -> None:
     for_people = sys.stdout.isatty()
-    click.echo(
-        json.dumps(
-            value, default=_plain, ensure_ascii=False, indent=2 if for_people else None
-        )
-    )
+    click.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2 if for_people else None))
 
 
 def _plain(value: object) -> Any:

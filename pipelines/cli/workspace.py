@@ -1,5 +1,6 @@
 """init and completion."""
 
+import configparser
 import subprocess
 import sys
 from importlib.resources import files
@@ -52,10 +53,11 @@ def _init_dvc(directory: Path) -> None:
         raise ConfigError(
             f"dvc init failed: {done.stderr.strip().splitlines()[-1:]}", hint="is DVC installed? pip show dvc"
         )
-    for key, value in {"core.analytics": "false", "core.check_update": "false", "core.autostage": "false"}.items():
-        subprocess.run(
-            [sys.executable, "-m", "dvc", "config", key, value], cwd=directory, capture_output=True, check=True
-        )
+    settings = configparser.ConfigParser()
+    settings.read(directory / ".dvc" / "config", "utf-8")
+    settings.read_dict({"core": {"analytics": "false", "check_update": "false", "autostage": "false"}})
+    with (directory / ".dvc" / "config").open("w", encoding="utf-8") as file:
+        settings.write(file)
 
 
 @click.command(short_help="Shell completion for bash, zsh or fish.")

@@ -15,7 +15,6 @@ from pipelines.index.db import Connection, connect, database_url, translated_err
 from pipelines.index.load import (
     chunks_without,
     ensure_graph,
-    load_lexical,
     load_revisions,
     load_vectors,
     missing_revisions,
@@ -23,6 +22,7 @@ from pipelines.index.load import (
 from pipelines.index.migrate import migrate
 from pipelines.index.publish import was_active
 from pipelines.index.seal import Incomplete, seal, snapshot_of
+from pipelines.index.weights import load_lexical
 from pipelines.manifests import ChunksRow, read_chunks, read_space
 from pipelines.model import Quarantined
 from pipelines.progress import Progress, Silent

@@ -75,7 +75,8 @@ class Version:
 _INDEX = "SELECT id, name, language::text, average_terms, epoch, last_version, active_version FROM snapdex.index"
 _VERSION = """
     SELECT v.number, v.snapshot, v.parent, v.created_at, v.number IS NOT DISTINCT FROM i.active_version AS active,
-           ARRAY(SELECT t.name FROM snapdex.tag t WHERE (t.index_id, t.version) = (v.index_id, v.number) ORDER BY 1) AS tags,
+           ARRAY(SELECT t.name FROM snapdex.tag t
+                 WHERE (t.index_id, t.version) = (v.index_id, v.number) ORDER BY 1) AS tags,
            v.documents, v.chunks, v.recipe, s.fingerprint AS space, s.model, s.revision AS model_revision, s.dimension,
            v.report, v.metrics, v.git_commit, v.dvc_md5, v.prefect_run, v.mlflow_run
     FROM snapdex.version v JOIN snapdex.index i ON i.id = v.index_id JOIN snapdex.embedding_space s ON s.id = v.space_id
@@ -98,7 +99,7 @@ def get_index(connection: Connection, name: str) -> Index:
 
 
 def ensure_index(connection: Connection, config: IndexConfig) -> Index:
-    """The index of this name, made if it is new. Raises `ConfigError` when a parameter that is fixed for life differs."""
+    """The index of this name, made if it is new. Raises `ConfigError` when a parameter fixed for life differs."""
     index = find_index(connection, config.name) or _make_index(connection, config)
     for key, ours, theirs in (
         ("language", config.language, index.language.rpartition("snapdex_")[2].rpartition(".")[2]),
@@ -107,7 +108,7 @@ def ensure_index(connection: Connection, config: IndexConfig) -> Index:
         if ours != theirs:
             raise ConfigError(
                 f"index.{key} is {ours}, but index {config.name} was made with {theirs}",
-                hint=f"set it back to {theirs}, or give the index another name: lexical scores of its versions depend on it",
+                hint=f"set it back to {theirs}, or name another index: the scores of all versions depend on it",
             )
     return index
 
@@ -151,7 +152,7 @@ def ensure_space(connection: Connection, index: Index, facts: dict[str, str]) ->
         connection.execute(
             sql.SQL(
                 "CREATE TABLE IF NOT EXISTS {} (chunk_id bigint PRIMARY KEY, embedding halfvec({}) NOT NULL)"
-                " WITH (autovacuum_enabled = false)"
+                " WITH (autovacuum_enabled = false, parallel_workers = 2)"
             ).format(sql.Identifier(index.schema, space.table), sql.Literal(space.dimension))
         )
     return space

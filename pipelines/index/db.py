@@ -21,7 +21,7 @@ MINIMUM_PGVECTOR = (0, 8, 4)  # earlier ones lose rows in iterative scans or are
 
 
 def database_url(workspace: Workspace) -> str:
-    """Where the database is: `SNAPDEX_DATABASE_URL`, or the workspace's embedded server, which is started if need be."""
+    """Where the database is: `SNAPDEX_DATABASE_URL`, or the embedded server, which is started if need be."""
     return os.environ.get("SNAPDEX_DATABASE_URL") or EmbeddedServer(workspace.state).ensure_running()
 
 

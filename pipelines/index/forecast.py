@@ -68,7 +68,8 @@ def _chunk_keys(
         ).fetchone()
         assert row is not None
         outgoing = connection.execute(
-            "SELECT DISTINCT c.key FROM revision r JOIN occurrence o ON o.revision_id = r.id JOIN chunk c ON c.id = o.chunk_id"
+            "SELECT DISTINCT c.key FROM revision r JOIN occurrence o ON o.revision_id = r.id"
+            " JOIN chunk c ON c.id = o.chunk_id"
             " WHERE r.key = ANY(%s)",
             [list(leaving)],
         ).fetchall()

@@ -31,7 +31,8 @@ def diff(connection: Connection, index: Index, before: int, after: int) -> tuple
                     EXISTS (SELECT FROM occurrence o JOIN membership m USING (revision_id) WHERE o.chunk_id = c.chunk_id
                             AND m.from_version <= %(b)s AND m.to_version > %(b)s) AS after
                 FROM (SELECT DISTINCT chunk_id FROM occurrence JOIN differing USING (revision_id)) c)
-            SELECT count(*) FILTER (WHERE after AND NOT before), count(*) FILTER (WHERE before AND NOT after) FROM chunks
+            SELECT count(*) FILTER (WHERE after AND NOT before), count(*) FILTER (WHERE before AND NOT after)
+            FROM chunks
             """,
             {"a": before, "b": after},
         ).fetchone()

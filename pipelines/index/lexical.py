@@ -4,7 +4,10 @@ from pipelines.errors import IntegrityError
 from pipelines.index.db import Connection
 from pipelines.model import digest
 
-WORDS = "The QUICK foxes' jumping ERR-4021 PREFECT_API_URL v1.2.3 naïve Ärger ÉCOLE running generously 日本語 /etc/passwd x=3.14"
+WORDS = (
+    "The QUICK foxes' jumping ERR-4021 PREFECT_API_URL v1.2.3 naïve Ärger ÉCOLE running generously 日本語 "
+    "/etc/passwd x=3.14"
+)
 EXPECTED = "10735bc5e7581fd1"
 
 

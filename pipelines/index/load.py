@@ -3,10 +3,8 @@
 Rows enter in sorted order, so that two builders which meet wait for each other instead of deadlocking.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
 
 import numpy as np
 from pgvector import HalfVector
@@ -17,14 +15,11 @@ from pipelines.files import Store
 from pipelines.index.catalog import Index, Space, use_schema
 from pipelines.index.db import Connection
 from pipelines.manifests import ChunksRow
-from pipelines.model import Revision
+from pipelines.model import Revision, batched, canonical_json
 from pipelines.progress import Progress
 
 BATCH_CHUNKS = 8192  # rows of one transaction: large enough for COPY, small enough to lose without regret
 REBUILD_SHARE = 0.15  # of new vectors: from here on building the graph anew is faster than inserting (measured)
-BM25_K1, BM25_B = 1.2, 0.75
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -73,11 +68,12 @@ def _insert_revisions(connection: Connection, index: Index, batch: Sequence[tupl
         connection.execute(
             """
             CREATE TEMP TABLE new_revision (
-                key bytea, content_sha256 bytea, media_type text, chunks_sha256 bytea, title text, metadata text, chunks int
+                key bytea, content_sha256 bytea, media_type text, chunks_sha256 bytea, title text, metadata text,
+                chunks int
             ) ON COMMIT DROP;
             CREATE TEMP TABLE new_chunk (
-                revision_key bytea, ordinal int, key bytea, context text, text text, tokens int, section text[], page int,
-                start_at int, end_at int, parent_start int, parent_end int
+                revision_key bytea, ordinal int, key bytea, context text, text text, tokens int, section text[],
+                page int, start_at int, end_at int, parent_start int, parent_end int
             ) ON COMMIT DROP
             """
         )
@@ -102,15 +98,14 @@ def _insert_revisions(connection: Connection, index: Index, batch: Sequence[tupl
                 SELECT key, content_sha256, media_type, chunks_sha256, title, metadata::jsonb, chunks
                 FROM new_revision ORDER BY key ON CONFLICT DO NOTHING RETURNING id, key)
             INSERT INTO occurrence
-                SELECT won.id, n.ordinal, chunk.id, n.section, n.page, n.start_at, n.end_at, n.parent_start, n.parent_end
+                SELECT won.id, n.ordinal, chunk.id, n.section, n.page, n.start_at, n.end_at, n.parent_start,
+                       n.parent_end
                 FROM won JOIN new_chunk n ON n.revision_key = won.key JOIN chunk ON chunk.key = n.key
             """
         )
 
 
 def _revision_row(row: ChunksRow, revision: Revision) -> tuple[object, ...]:
-    from pipelines.model import canonical_json
-
     return (
         row.revision_key,
         bytes.fromhex(row.content_sha256),
@@ -152,7 +147,7 @@ def load_vectors(
         return
     _drop_graph_if_cheaper(connection, index, space, len(chunks))
     ids = {key: chunk_id for chunk_id, key in chunks}
-    for batch in _batches(store.read(ids), BATCH_CHUNKS):
+    for batch in batched(store.read(ids), BATCH_CHUNKS):
         rows = sorted((ids[key], value) for key, value in batch)
         with connection.transaction():
             use_schema(connection, index)
@@ -194,42 +189,3 @@ def ensure_graph(connection: Connection, index: Index, space: Space) -> None:
             )
         )
         connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(space.table)))
-
-
-def load_lexical(connection: Connection, index: Index, chunks: Sequence[tuple[int, bytes]], progress: Progress) -> None:
-    """Insert the term weights of these chunks: BM25 (Robertson and Zaragoza 2009) without idf, which is the version's."""
-    for batch in _batches(chunks, BATCH_CHUNKS):
-        with connection.transaction():
-            use_schema(connection, index)
-            connection.execute("SET LOCAL synchronous_commit = off")
-            connection.execute(
-                """
-                INSERT INTO lexical
-                SELECT id, array_agg(term ORDER BY term), ('{' || string_agg(
-                           term || ':' || (n * (%(k1)s + 1) / (n + %(k1)s * (1 - %(b)s + %(b)s * length / %(average)s)))::real,
-                           ',') || '}/1000000000')::sparsevec
-                FROM (SELECT c.id, t.term, t.occurrences::float8 AS n, sum(t.occurrences) OVER (PARTITION BY c.id) AS length
-                      FROM chunk c, snapdex.terms(%(language)s::regconfig, c.context || ' ' || c.text) t
-                      WHERE c.id = ANY(%(ids)s)) x
-                GROUP BY id ORDER BY id ON CONFLICT DO NOTHING
-                """,
-                {
-                    "k1": BM25_K1,
-                    "b": BM25_B,
-                    "average": float(index.average_terms),
-                    "language": index.language,
-                    "ids": [chunk_id for chunk_id, _ in batch],
-                },
-            )
-            # Chunks without one word (only punctuation) get an empty row: completeness is checked by row.
-            connection.execute(
-                "INSERT INTO lexical SELECT id, '{}', '{}/1000000000' FROM unnest(%s) AS id ORDER BY id ON CONFLICT DO NOTHING",
-                [[chunk_id for chunk_id, _ in batch]],
-            )
-        progress.advance(len(batch))
-
-
-def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch

@@ -54,7 +54,7 @@ def migrate(connection: Connection, *, up_to: int | None = None) -> None:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         check_server(connection)
         connection.execute("CREATE SCHEMA IF NOT EXISTS snapdex")
-        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public")
         check_pgvector(connection)
         connection.execute(
             "CREATE TABLE IF NOT EXISTS snapdex.migration (number int PRIMARY KEY, sha256 text NOT NULL,"
@@ -110,7 +110,7 @@ def _apply_to_index(connection: Connection, index_id: int, statements: str) -> N
 
 
 def _grant(connection: Connection) -> None:
-    """Three group roles, each with no more than its work needs. Without CREATEROLE they are left out; doctor says so."""
+    """Three group roles with no more than their work needs; left out without CREATEROLE, and doctor says so."""
     for role in ROLES:
         connection.execute(
             sql.SQL(

@@ -54,8 +54,8 @@ def seal(
                 hint="nothing was changed; report this as a bug with the output of `snapdex verify --json`",
             )
         connection.execute(
-            "INSERT INTO snapdex.version (index_id, number, snapshot, parent, recipe, space_id, documents, chunks, report)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            "INSERT INTO snapdex.version"
+            " (index_id, number, snapshot, parent, recipe, space_id, documents, chunks, report) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [index.id, number, wanted, parent, recipe, space.id, len(rows), chunks, Jsonb(report)],
         )
         connection.execute("UPDATE snapdex.index SET last_version = %s WHERE id = %s", [number, index.id])
@@ -83,7 +83,7 @@ def _check_complete(connection: Connection, space: Space) -> None:
         sql.SQL(
             """
             SELECT (SELECT count(*) FROM goal WHERE revision_id IS NULL),
-                   (SELECT count(*) FROM (SELECT revision_id FROM goal GROUP BY 1) g JOIN revision r ON r.id = g.revision_id
+                   (SELECT count(*) FROM (SELECT revision_id AS id FROM goal GROUP BY 1) g JOIN revision r USING (id)
                     WHERE r.chunks <> (SELECT count(*) FROM occurrence o WHERE o.revision_id = r.id)),
                    (SELECT count(*) FROM (SELECT DISTINCT o.chunk_id FROM goal JOIN occurrence o USING (revision_id)) n
                     LEFT JOIN chunk c ON c.id = n.chunk_id LEFT JOIN lexical l ON l.chunk_id = n.chunk_id

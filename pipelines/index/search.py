@@ -71,8 +71,8 @@ def search(
         rows = cursor.execute(
             "WITH v AS MATERIALIZED (SELECT (snapdex._resolve(%(index)s, %(at)s)).*)"
             " SELECT v.number, v.snapshot AS of_snapshot, h.* FROM v LEFT JOIN LATERAL snapdex.retrieve("
-            "%(index)s, %(mode)s, %(vector)s::vector, %(query)s, %(k)s, %(filter)s, v.number, %(weight)s, %(exact)s) h ON true"
-            " ORDER BY h.rank",
+            "%(index)s, %(mode)s, %(vector)s, %(query)s, %(k)s, %(filter)s, v.number, %(weight)s,"
+            " %(exact)s) h ON true ORDER BY h.rank",
             {
                 "index": index,
                 "mode": mode,

@@ -79,8 +79,8 @@ def _check_revisions(
     with connection.cursor(name="occurrences") as cursor:
         cursor.execute(
             """
-            SELECT r.id, encode(r.chunks_sha256, 'hex'), r.title, r.metadata, r.chunks, encode(c.key, 'hex'), o.start_at,
-                   o.end_at, o.section, o.page, o.parent_start, o.parent_end
+            SELECT r.id, encode(r.chunks_sha256, 'hex'), r.title, r.metadata, r.chunks, encode(c.key, 'hex'),
+                   o.start_at, o.end_at, o.section, o.page, o.parent_start, o.parent_end
             FROM revision r LEFT JOIN occurrence o ON o.revision_id = r.id LEFT JOIN chunk c ON c.id = o.chunk_id
             WHERE r.id IN (SELECT revision_id FROM membership WHERE from_version <= %(v)s AND to_version > %(v)s)
             ORDER BY r.id, o.ordinal

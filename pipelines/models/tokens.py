@@ -88,7 +88,7 @@ class _PatternCounter:
         self.special_tokens = len(pattern.findall(prefix))
 
     def spans(self, text: str) -> NDArray[np.int32]:
-        return np.fromiter((match.start() for match in self._pattern.finditer(text)), np.int32)
+        return np.array([match.start() for match in self._pattern.finditer(text)], np.int32)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(self._pattern.findall(text)) + self.special_tokens for text in texts]

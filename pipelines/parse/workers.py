@@ -23,6 +23,7 @@ from pipelines.parse.language import QUIET
 from pipelines.parse.worker import receive, send
 
 START_SECONDS = 120.0  # to start an interpreter and import the libraries of one format, also from a cold disk
+CLOCK_FACTOR = 4  # a worker ends itself at its limit of processor time; by the clock it has this many times as long
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "VIRTUAL_ENV", "COVERAGE_PROCESS_START")
 _SOURCE = Path(__file__).resolve().parents[2]
 
@@ -174,7 +175,7 @@ class _Worker:
                 started = None
         if started is None:
             raise _NotStarted
-        with self._deadline(self.config.timeout_seconds):
+        with self._deadline(CLOCK_FACTOR * self.config.timeout_seconds):
             answer = receive(stdout)
         if answer is None:
             raise self._death()
@@ -200,9 +201,9 @@ class _Worker:
         self._process.kill()
 
     def _death(self) -> ParseFailure:
-        if self._timed_out:
-            return failure(Reason.TIMEOUT, f"not done after {self.config.timeout_seconds:g} seconds")
         code = self._process.wait()
+        if self._timed_out or code == -signal.SIGPROF:
+            return failure(Reason.TIMEOUT, f"not done after {self.config.timeout_seconds:g} seconds")
         if code == -signal.SIGKILL:  # not by us: the system ran out of memory
             return failure(Reason.OUT_OF_MEMORY, "the system ended the parser process")
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -64,7 +64,9 @@ def table_text(html: str) -> str:
     from lxml import etree
 
     lines = []
-    for _, row in etree.iterparse(io.BytesIO(html.encode("utf-8")), html=True, tag="tr", huge_tree=True):
+    for _, row in etree.iterparse(
+        io.BytesIO(html.encode("utf-8")), html=True, encoding="utf-8", tag="tr", huge_tree=True
+    ):
         cells = [" ".join("".join(cell.itertext()).split()) for cell in row if cell.tag in ("td", "th")]
         lines.append(row_text(cells))
         row.clear()

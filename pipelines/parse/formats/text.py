@@ -11,6 +11,7 @@ CLASSIFIED_CHARACTERS = 2**20  # a longer text is split at blank lines only: its
 CLASSIFIED_LINES = 20_000  # so is one with more lines: a log or a table
 CLASSIFIED_LINE = 20_000  # and one with a longer line, which no person wrote as prose
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
+_CODE = re.compile(r"[={}();<>|\[\]]")
 _LONG_LINE = re.compile(rf"[^\n]{{{CLASSIFIED_LINE}}}")
 
 
@@ -87,4 +88,5 @@ def _stands_alone(text: str, element: Element) -> bool:
     before, after = text[max(0, element.start - 80) : element.start].rstrip(" \t"), text[element.end : element.end + 80]
     gap = after[: len(after) - len(after.lstrip())]
     piece = text[element.start : element.end]
-    return (not before or before.endswith("\n\n")) and gap.count("\n") >= 2 and "\n" not in piece.strip()
+    one_line = (not before or before.endswith("\n\n")) and gap.count("\n") >= 2 and "\n" not in piece.strip()
+    return one_line and not piece.lstrip()[:1].islower() and not _CODE.search(piece)

@@ -1,0 +1,122 @@
+"""Term weights of lexical search: BM25 (Robertson and Zaragoza 2009) without idf, which belongs to the version.
+
+Postgres stems and hashes each distinct word once (`snapdex.terms`, which queries go through as well); counting words
+and weighing them is done here, on arrays, and goes back in one binary COPY.
+"""
+
+import struct
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import sql
+
+from pipelines.index.catalog import Index, use_schema
+from pipelines.index.db import Connection
+from pipelines.model import batched
+from pipelines.progress import Progress
+
+K1, B = 1.2, 0.75
+DIMENSIONS = 10**9  # of sparsevec: a term is its lexeme's hash
+BATCH_CHUNKS = 8192
+VOCABULARY_WORDS = 1_000_000  # remembered between batches; then forgotten, so that memory stays bounded
+REBUILD_SHARE = 0.15  # of new rows: from here on an inverted index built anew is faster than inserting
+
+# The same separation as in snapdex.terms, so that a text's terms are those of its words.
+_SEPARATORS = str.maketrans(dict.fromkeys("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", " "))
+_INT4 = 23  # the type's number in Postgres
+
+
+def load_lexical(connection: Connection, index: Index, chunks: Sequence[tuple[int, bytes]], progress: Progress) -> None:
+    """Insert the term weights of these chunks; whoever inserted some of them already had the same."""
+    if not chunks:
+        return
+    rebuild = _drop_inverted_index_if_cheaper(connection, index, len(chunks))
+    vocabulary = Vocabulary(connection, index.language)
+    for batch in batched((chunk_id for chunk_id, _ in chunks), BATCH_CHUNKS):
+        with connection.transaction():
+            use_schema(connection, index)
+            connection.execute("SET LOCAL synchronous_commit = off")
+            rows = connection.execute(
+                "SELECT id, context, text FROM chunk WHERE id = ANY(%s) ORDER BY id", [batch]
+            ).fetchall()
+            occurrences = vocabulary.terms([f"{context} {text}" for _, context, text in rows])
+            connection.execute("CREATE TEMP TABLE new_lexical (LIKE lexical) ON COMMIT DROP")
+            with connection.cursor().copy("COPY new_lexical FROM STDIN (FORMAT BINARY)") as copy:
+                copy.write(b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0))
+                for (chunk_id, _, _), (terms, weights) in zip(rows, weighted(occurrences, index), strict=True):
+                    copy.write(_row(chunk_id, terms, weights))
+                copy.write(struct.pack("!h", -1))
+            connection.execute("INSERT INTO lexical SELECT * FROM new_lexical ORDER BY chunk_id ON CONFLICT DO NOTHING")
+        progress.advance(len(batch))
+    if rebuild:
+        with connection.transaction():
+            use_schema(connection, index)
+            connection.execute("CREATE INDEX IF NOT EXISTS lexical_terms ON lexical USING gin (terms)")
+
+
+class Vocabulary:
+    """From words to term numbers, as Postgres makes them; most words have one, stop words none."""
+
+    def __init__(self, connection: Connection, language: str) -> None:
+        self._connection = connection
+        self._language = language
+        self._known: dict[str, tuple[int, ...]] = {}
+
+    def terms(self, texts: Sequence[str]) -> list[list[int]]:
+        """The terms of each text, repeated as often as they occur."""
+        split = [text.translate(_SEPARATORS).split() for text in texts]
+        self._learn({word for words in split for word in words})
+        known = self._known
+        return [[term for word in words for term in known[word]] for words in split]
+
+    def _learn(self, words: Iterable[str]) -> None:
+        if len(self._known) > VOCABULARY_WORDS:
+            self._known.clear()
+        new = [word for word in words if word not in self._known]
+        self._known.update(dict.fromkeys(new, ()))
+        found = self._connection.execute(
+            "SELECT word, array_agg(term) FROM unnest(%s::text[]) AS word, snapdex.terms(%s::regconfig, word)"
+            " GROUP BY word",
+            [new, self._language],
+        )
+        self._known.update((word, tuple(terms)) for word, terms in found)
+
+
+def weighted(occurrences: Sequence[Sequence[int]], index: Index) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+    """For each chunk its distinct terms, ascending, and their saturated, length-normalised weights."""
+    lengths = np.fromiter((len(terms) for terms in occurrences), np.int64, len(occurrences))
+    chunk = np.repeat(np.arange(len(occurrences)), lengths)
+    flat = np.fromiter((term for terms in occurrences for term in terms), np.int64, int(lengths.sum()))
+    pairs, counts = np.unique(chunk << 32 | flat, return_counts=True)
+    owner = pairs >> 32
+    damping = K1 * (1 - B + B * lengths[owner] / index.average_terms)
+    weights = (counts * (K1 + 1) / (counts + damping)).astype(np.float32)
+    terms = (pairs & 0xFFFFFFFF).astype(np.int32)
+    edges = np.searchsorted(owner, np.arange(1, len(occurrences)))
+    return list(zip(np.split(terms, edges), np.split(weights, edges), strict=True))
+
+
+def _row(chunk_id: int, terms: NDArray[np.int32], weights: NDArray[np.float32]) -> bytes:
+    """(chunk_id, terms int4[], weights sparsevec) in the binary format of COPY."""
+    count = len(terms)
+    items = np.empty((count, 2), ">i4")
+    items[:, 0], items[:, 1] = 4, terms
+    array = struct.pack("!iii", int(count > 0), 0, _INT4) + (struct.pack("!ii", count, 1) if count else b"")
+    array += items.tobytes()
+    sparse = (
+        struct.pack("!iii", DIMENSIONS, count, 0)
+        + (terms - 1).astype(">i4").tobytes()
+        + weights.astype(">f4").tobytes()
+    )
+    return b"".join((struct.pack("!hiqi", 3, 8, chunk_id, len(array)), array, struct.pack("!i", len(sparse)), sparse))
+
+
+def _drop_inverted_index_if_cheaper(connection: Connection, index: Index, new: int) -> bool:
+    with connection.transaction():
+        use_schema(connection, index)
+        row = connection.execute("SELECT count(*) FROM lexical").fetchone()
+        rebuild = row is not None and new > REBUILD_SHARE * int(row[0])
+        if rebuild:
+            connection.execute(sql.SQL("DROP INDEX IF EXISTS lexical_terms"))
+    return rebuild

@@ -1,0 +1,66 @@
+"""One embedded Postgres for the whole session, and a database of its own for each test that asks for one."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from pipelines.index.db import connect
+from pipelines.index.migrate import migrate
+from pipelines.index.server import DATABASE, EmbeddedServer
+
+Databases = Callable[..., AbstractContextManager[str]]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """Started when the first test asks for it. Tests that kill a server start one of their own."""
+    server = EmbeddedServer(tmp_path_factory.mktemp("server") / ".snapdex")
+    with connect(server.ensure_running()) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")  # nobody cuts the power of this one
+        connection.execute("SELECT pg_reload_conf()")
+        migrate(connection)  # the database that all others are cloned from
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def databases(server: EmbeddedServer) -> Databases:
+    """`with databases() as url`: a migrated database, gone afterwards. `empty=True`: not even the extension is in it."""
+
+    def url_of(name: str) -> str:
+        return server.url.replace(f"/{DATABASE}?", f"/{name}?")
+
+    @contextmanager
+    def database(*, empty: bool = False) -> Iterator[str]:
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        identifiers = sql.Identifier(name), sql.Identifier("template0" if empty else DATABASE)
+        with connect(url_of("postgres")) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(*identifiers))
+        try:
+            yield url_of(name)
+        finally:
+            with connect(url_of("postgres")) as connection:
+                connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifiers[0]))
+
+    return database
+
+
+@pytest.fixture
+def database(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a migrated database without an index, which is also what `SNAPDEX_DATABASE_URL` says."""
+    with databases() as url:
+        monkeypatch.setenv("SNAPDEX_DATABASE_URL", url)
+        yield url
+
+
+@pytest.fixture
+def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedServer]:
+    """An embedded server that is not started yet, for a test that may do to it what it likes."""
+    monkeypatch.delenv("SNAPDEX_DATABASE_URL", raising=False)
+    server = EmbeddedServer(tmp_path / "workspace" / ".snapdex")
+    yield server
+    server.stop()

@@ -1,0 +1,199 @@
+"""Any sequence of edits, runs, publishes and rollbacks, beside a model that is a few dictionaries."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from pipelines.chunk.revision import make_revision
+from pipelines.errors import NotFoundError
+from pipelines.index.seal import snapshot_of
+from pipelines.manifests import ChunksRow, read_chunks, read_space
+from pipelines.media import MARKDOWN
+from pipelines.model import revision_key
+from pipelines.models import load_tokenizer, resolve_model
+from pipelines.parse.document import parse_bytes
+from tests.index.state import State, sha256
+
+NAMES = ["a.md", "b.md", "deep/c.md", "d.md", "ä ö.md"]
+PARAGRAPHS = [
+    "Rolling back moves one row, and readers notice nothing.",
+    "A version is sealed once its rows are complete.",
+    "Prune deletes what no version reaches, tags included.",
+    "The gate compares a candidate with the active version.",
+    "Embeddings are kept by the hash of their text.",
+    "Readers see one version, whatever is published meanwhile.",
+]
+QUERIES = ["how does rolling back work", "which version do readers see"]
+
+Documents = dict[str, str]
+
+
+@dataclass
+class Known:
+    """A version as the model knows it."""
+
+    documents: Documents
+    answers: dict[tuple[str, str], list[tuple[str, float]]]
+
+
+class Machine(RuleBasedStateMachine):
+    url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._directory = tempfile.TemporaryDirectory()
+        root = Path(self._directory.name)
+        self.state = State.make(root / "workspace", self.url, f"index.name={root.name.lower().strip('_')}")
+        self.tokenizer = load_tokenizer(resolve_model(self.state.config.embed, self.state.workspace))
+        self.now: Documents = {}
+        self.versions: dict[int, Known] = {}
+        self.stack: list[int] = []
+        self.published: set[int] = set()
+        self.ran: set[str] = set()  # texts that were in some run
+
+    def teardown(self) -> None:
+        self._directory.cleanup()
+
+    @property
+    def active(self) -> int | None:
+        return self.stack[-1] if self.stack else None
+
+    # -- documents
+
+    @initialize(paragraphs=st.lists(st.sampled_from(PARAGRAPHS), min_size=1, max_size=3))
+    def start(self, paragraphs: list[str]) -> None:
+        self.write("a.md", paragraphs)
+
+    @rule(name=st.sampled_from(NAMES), paragraphs=st.lists(st.sampled_from(PARAGRAPHS), min_size=1, max_size=3))
+    def write(self, name: str, paragraphs: list[str]) -> None:
+        self.now[name] = "# On versions\n\n" + "\n\n".join(paragraphs) + "\n"
+
+    @precondition(lambda self: len(self.now) > 1)
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        del self.now[data.draw(st.sampled_from(sorted(self.now)))]
+
+    @precondition(lambda self: len(self.now) < len(NAMES))
+    @rule(data=st.data(), keep=st.booleans())
+    def rename_or_copy(self, data: st.DataObject, keep: bool) -> None:
+        name = data.draw(st.sampled_from(sorted(self.now)))
+        self.now[data.draw(st.sampled_from(sorted(set(NAMES) - set(self.now))))] = self.now[name]
+        if not keep:
+            del self.now[name]
+
+    @precondition(lambda self: self.versions)
+    @rule(data=st.data())
+    def revert(self, data: st.DataObject) -> None:
+        self.now = dict(self.versions[data.draw(st.sampled_from(sorted(self.versions)))].documents)
+
+    # -- versions
+
+    @rule(publish=st.booleans())
+    def run(self, publish: bool) -> None:
+        self.state.become(self.now)
+        planned = self.state.plan()
+        report = self.state.run(publish=publish)
+        assert (planned["documents"], planned["chunks"]) == (report["documents"], report["chunks"])
+        assert planned["to_embed"] == report["embedded"]
+        if self.ran.issuperset(self.now.values()):
+            assert report["embedded"] == 0
+        self.ran.update(self.now.values())
+
+        newest = max(self.versions, default=0)
+        same = [v for v in (self.active, newest) if v and self.versions[v].documents == self.now]
+        expected = same[0] if same else newest + 1
+        if not same:
+            self.versions[expected] = Known(dict(self.now), {})
+        moves = publish and expected != self.active and expected not in self.published
+        assert (report["version"], report["published"]) == (expected, moves)
+        assert bool(report["note"]) == (publish and not moves and expected != self.active)
+        if moves:
+            self._push(expected)
+        self.check()
+
+    @precondition(lambda self: len(self.versions) > 1)
+    @rule(data=st.data())
+    def publish(self, data: st.DataObject) -> None:
+        version = data.draw(st.sampled_from([v for v in self.versions if v != self.active]))
+        self.state.publish(version)
+        self._push(version)
+        self.check()
+
+    @precondition(lambda self: self.stack)
+    @rule()
+    def rollback(self) -> None:
+        if len(self.stack) == 1:
+            with pytest.raises(NotFoundError):
+                self.state.rollback()
+        else:
+            self.stack.pop()
+            assert self.state.rollback().version == self.active
+        self.check()
+
+    @precondition(lambda self: self.stack and len(self.versions) > 1)
+    @rule(data=st.data())
+    def rollback_to(self, data: st.DataObject) -> None:
+        version = data.draw(st.sampled_from([v for v in self.versions if v != self.active]))
+        self.state.rollback(f"v{version}")
+        if version in self.stack:
+            while self.stack[-1] != version:
+                self.stack.pop()
+        else:
+            self.stack.append(version)
+        self.published.add(version)
+        self.check()
+
+    def _push(self, version: int) -> None:
+        self.stack.append(version)
+        self.published.add(version)
+
+    # -- what must hold after every step that reached the database
+
+    def check(self) -> None:
+        assert self.state.index().active_version == self.active
+        found = self.state.versions()
+        assert [version.number for version in found] == sorted(self.versions)
+        for version in found:
+            known = self.versions[version.number]
+            assert version.snapshot == self.snapshot(known.documents)
+            expected = {uri: sha256(text) for uri, text in known.documents.items()}
+            assert self.state.documents(version.number) == expected
+            assert self.state.problems(version.number) == []
+            for query in QUERIES:
+                for mode in ("dense", "lexical"):
+                    hits = self.state.search(query, mode, at=version.number, exact=True).hits
+                    answer = [(hit.chunk, hit.score) for hit in hits]
+                    assert known.answers.setdefault((query, mode), answer) == answer
+
+    def snapshot(self, documents: Documents) -> str:
+        """Computed from the texts alone: no store, no manifest row, no database."""
+        workspace, config = self.state.workspace, self.state.config
+        recipe = read_chunks(workspace, self.state.name)[0]
+        rows = []
+        for name, text in documents.items():
+            revision = make_revision(parse_bytes(text.encode(), MARKDOWN, config.parse), config.chunk, self.tokenizer)
+            key = revision_key(sha256(text), MARKDOWN, recipe)
+            rows.append(ChunksRow(name, sha256(text), MARKDOWN, key, len(revision.chunks), revision.chunks_sha256))
+        return snapshot_of(rows, recipe, read_space(workspace, self.state.name)["space"])
+
+
+def test_model(database: str) -> None:
+    class OnThisDatabase(Machine):
+        url = database
+
+    run_state_machine_as_test(
+        OnThisDatabase,
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=12,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
