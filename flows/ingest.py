@@ -8,10 +8,11 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-from prefect import flow, get_run_logger, task
+from prefect import Task, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
@@ -22,16 +23,22 @@ from pipelines.config import Config, load_config
 from pipelines.errors import SnapdexError
 from pipelines.files import Workspace
 
-# Results go from task to task in memory; what must outlive a run is in the store and the database already.
-stage = {"cache_policy": NO_CACHE, "persist_result": False, **RETRIES}
+P = ParamSpec("P")
+R = TypeVar("R")
 
-collect_documents = task(collect.run, name="collect", **stage)
-parse_documents = task(parse.run, name="parse", **stage)
-chunk_documents = task(chunk.run, name="chunk", **stage)
-embed_chunks = task(embed.run, name="embed", **stage)
-forecast_changes = task(job.forecast_of, name="forecast", **stage)
-build_version = task(index.build, name="build", **stage)
-publish_version = task(job.finish, name="publish", **stage)
+
+def stage(name: str, function: Callable[P, R]) -> Task[P, R]:
+    """The function as a task. Results go on in memory: what must outlive a run is in the store and the database."""
+    return task(name=name, cache_policy=NO_CACHE, persist_result=False, **RETRIES)(function)
+
+
+collect_documents = stage("collect", collect.run)
+parse_documents = stage("parse", parse.run)
+chunk_documents = stage("chunk", chunk.run)
+embed_chunks = stage("embed", embed.run)
+forecast_changes = stage("forecast", job.forecast_of)
+build_version = stage("build", index.build)
+publish_version = stage("publish", job.finish)
 
 
 @flow(name="ingest", log_prints=False)

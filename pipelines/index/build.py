@@ -14,6 +14,7 @@ from pipelines.index.catalog import Index, Space, Version, ensure_index, ensure_
 from pipelines.index.db import Connection, connect, database_url, translated_errors
 from pipelines.index.load import (
     chunks_without,
+    drop_damaged_revisions,
     ensure_graph,
     load_revisions,
     load_vectors,
@@ -78,7 +79,7 @@ def run(
                     version = seal(connection, index, space, rows, recipe, report or {})
                     break
                 except Incomplete:
-                    continue
+                    drop_damaged_revisions(connection, index, [row.revision_key for row in rows])
             else:
                 raise ConflictError("rows kept disappearing while they were loaded", hint="is prune running in a loop?")
         quarantine.record(connection, index, quarantined)
@@ -128,18 +129,17 @@ def _load(
     load_vectors(connection, index, space, vectors, workspace.store(f"embeddings/{space.fingerprint[:16]}"), Silent())
     lexical = chunks_without(connection, index, "lexical", keys)
     with ThreadPoolExecutor(1) as pool:  # graph and term weights need nothing from each other
-        graph = pool.submit(_ensure_graph_elsewhere, url, index, space) if vectors else None
+        graph = pool.submit(_ensure_graph_elsewhere, url, index, space, changed=bool(vectors))
         load_lexical(connection, index, lexical, Silent())
-        if graph:
-            graph.result()
+        graph.result()
     if loaded:
         _analyze(connection, index)
     return loaded
 
 
-def _ensure_graph_elsewhere(url: str, index: Index, space: Space) -> None:
+def _ensure_graph_elsewhere(url: str, index: Index, space: Space, *, changed: bool) -> None:
     with connect(url) as connection:
-        ensure_graph(connection, index, space)
+        ensure_graph(connection, index, space, changed=changed)
 
 
 def _analyze(connection: Connection, index: Index) -> None:

@@ -46,6 +46,10 @@ class Space:
     def table(self) -> str:
         return f"vectors_{self.id}"
 
+    @property
+    def graph(self) -> str:
+        return f"{self.table}_graph"
+
 
 @dataclass(frozen=True)
 class Version:

@@ -12,6 +12,7 @@ from pgvector.psycopg import register_vector
 from psycopg import sql
 
 from pipelines.files import Store
+from pipelines.index.bulk import create_if_missing, drop_if_cheaper
 from pipelines.index.catalog import Index, Space, use_schema
 from pipelines.index.db import Connection
 from pipelines.manifests import ChunksRow
@@ -19,7 +20,6 @@ from pipelines.model import Revision, batched, canonical_json
 from pipelines.progress import Progress
 
 BATCH_CHUNKS = 8192  # rows of one transaction: large enough for COPY, small enough to lose without regret
-REBUILD_SHARE = 0.15  # of new vectors: from here on building the graph anew is faster than inserting (measured)
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,26 @@ def missing_revisions(connection: Connection, index: Index, keys: Sequence[bytes
         use_schema(connection, index)
         found = connection.execute("SELECT key FROM revision WHERE key = ANY(%s)", [list(keys)]).fetchall()
     return set(keys) - {bytes(key) for (key,) in found}
+
+
+def drop_damaged_revisions(connection: Connection, index: Index, keys: Sequence[bytes]) -> None:
+    """Delete those of these revisions that lost chunks to prune while they were loaded; loading brings them whole again.
+
+    One that a version holds stays: that is damage, and `verify` finds it.
+    """
+    with connection.transaction():
+        use_schema(connection, index)
+        connection.execute(
+            """
+            WITH damaged AS (
+                DELETE FROM revision r WHERE r.key = ANY(%s)
+                AND NOT EXISTS (SELECT FROM membership m WHERE m.revision_id = r.id)
+                AND r.chunks <> (SELECT count(*) FROM occurrence o JOIN chunk c ON c.id = o.chunk_id
+                                 WHERE o.revision_id = r.id) RETURNING r.id)
+            DELETE FROM occurrence o USING damaged WHERE o.revision_id = damaged.id
+            """,
+            [list(keys)],
+        )
 
 
 def load_revisions(
@@ -145,7 +165,7 @@ def load_vectors(
     """Insert the vectors of these chunks with COPY; the graph is dropped first where building it anew is cheaper."""
     if not chunks:
         return
-    _drop_graph_if_cheaper(connection, index, space, len(chunks))
+    drop_if_cheaper(connection, index, space.table, space.graph, len(chunks))
     ids = {key: chunk_id for chunk_id, key in chunks}
     for batch in batched(store.read(ids), BATCH_CHUNKS):
         rows = sorted((ids[key], value) for key, value in batch)
@@ -168,24 +188,10 @@ def load_vectors(
         progress.advance(len(rows))
 
 
-def _drop_graph_if_cheaper(connection: Connection, index: Index, space: Space, new: int) -> None:
-    with connection.transaction():
-        use_schema(connection, index)
-        row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(space.table))).fetchone()
-        present = int(row[0]) if row else 0
-        if new > REBUILD_SHARE * present:
-            # Readers meanwhile scan exactly: slower, and not wrong.
-            connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(f"{space.table}_graph")))
-
-
-def ensure_graph(connection: Connection, index: Index, space: Space) -> None:
-    """Build the HNSW index of a space where there is none; readers are not blocked."""
-    with connection.transaction():
-        use_schema(connection, index)
-        connection.execute("SET LOCAL maintenance_work_mem = '1GB'")
-        connection.execute(
-            sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw (embedding halfvec_cosine_ops)").format(
-                sql.Identifier(f"{space.table}_graph"), sql.Identifier(space.table)
-            )
-        )
-        connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(space.table)))
+def ensure_graph(connection: Connection, index: Index, space: Space, *, changed: bool) -> None:
+    """Build the HNSW index of a space where there is none; `changed`: whether vectors came since it was analyzed."""
+    create_if_missing(connection, index, space.table, space.graph, sql.SQL("hnsw (embedding halfvec_cosine_ops)"))
+    if changed:
+        with connection.transaction():
+            use_schema(connection, index)
+            connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(space.table)))

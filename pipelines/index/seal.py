@@ -45,6 +45,9 @@ def seal(
         ).fetchone()
         assert locked is not None
         number, parent = int(locked[0]), locked[1]
+        newest = get_version(connection, index, number - 1) if number > 1 else None
+        if newest is not None and newest.snapshot == wanted:  # another builder of the same content was faster
+            return newest
         _check_complete(connection, space)
         chunks = _move_membership(connection, index, number)
         found = _digest_open_rows(connection, recipe, space)
@@ -55,7 +58,8 @@ def seal(
             )
         connection.execute(
             "INSERT INTO snapdex.version"
-            " (index_id, number, snapshot, parent, recipe, space_id, documents, chunks, report) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            " (index_id, number, snapshot, parent, recipe, space_id, documents, chunks, report)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [index.id, number, wanted, parent, recipe, space.id, len(rows), chunks, Jsonb(report)],
         )
         connection.execute("UPDATE snapdex.index SET last_version = %s WHERE id = %s", [number, index.id])

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg import sql
 
+from pipelines.index.bulk import create_if_missing, drop_if_cheaper
 from pipelines.index.catalog import Index, use_schema
 from pipelines.index.db import Connection
 from pipelines.model import batched
@@ -20,7 +21,6 @@ K1, B = 1.2, 0.75
 DIMENSIONS = 10**9  # of sparsevec: a term is its lexeme's hash
 BATCH_CHUNKS = 8192
 VOCABULARY_WORDS = 1_000_000  # remembered between batches; then forgotten, so that memory stays bounded
-REBUILD_SHARE = 0.15  # of new rows: from here on an inverted index built anew is faster than inserting
 
 # The same separation as in snapdex.terms, so that a text's terms are those of its words.
 _SEPARATORS = str.maketrans(dict.fromkeys("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", " "))
@@ -29,9 +29,7 @@ _INT4 = 23  # the type's number in Postgres
 
 def load_lexical(connection: Connection, index: Index, chunks: Sequence[tuple[int, bytes]], progress: Progress) -> None:
     """Insert the term weights of these chunks; whoever inserted some of them already had the same."""
-    if not chunks:
-        return
-    rebuild = _drop_inverted_index_if_cheaper(connection, index, len(chunks))
+    drop_if_cheaper(connection, index, "lexical", "lexical_terms", len(chunks))
     vocabulary = Vocabulary(connection, index.language)
     for batch in batched((chunk_id for chunk_id, _ in chunks), BATCH_CHUNKS):
         with connection.transaction():
@@ -49,10 +47,7 @@ def load_lexical(connection: Connection, index: Index, chunks: Sequence[tuple[in
                 copy.write(struct.pack("!h", -1))
             connection.execute("INSERT INTO lexical SELECT * FROM new_lexical ORDER BY chunk_id ON CONFLICT DO NOTHING")
         progress.advance(len(batch))
-    if rebuild:
-        with connection.transaction():
-            use_schema(connection, index)
-            connection.execute("CREATE INDEX IF NOT EXISTS lexical_terms ON lexical USING gin (terms)")
+    create_if_missing(connection, index, "lexical", "lexical_terms", sql.SQL("gin (terms)"))
 
 
 class Vocabulary:
@@ -110,13 +105,3 @@ def _row(chunk_id: int, terms: NDArray[np.int32], weights: NDArray[np.float32]) 
         + weights.astype(">f4").tobytes()
     )
     return b"".join((struct.pack("!hiqi", 3, 8, chunk_id, len(array)), array, struct.pack("!i", len(sparse)), sparse))
-
-
-def _drop_inverted_index_if_cheaper(connection: Connection, index: Index, new: int) -> bool:
-    with connection.transaction():
-        use_schema(connection, index)
-        row = connection.execute("SELECT count(*) FROM lexical").fetchone()
-        rebuild = row is not None and new > REBUILD_SHARE * int(row[0])
-        if rebuild:
-            connection.execute(sql.SQL("DROP INDEX IF EXISTS lexical_terms"))
-    return rebuild
