@@ -1,7 +1,9 @@
 """The entry point: maps every ending to its exit code."""
 
 import os
+import signal
 import sys
+from types import FrameType
 
 import click
 
@@ -11,7 +13,13 @@ from pipelines.errors import SnapdexError
 
 def main() -> None:
     """Run the command line and exit: 0, or what CONTRACT's table of exit codes says."""
+    signal.signal(signal.SIGTERM, _terminated)
     sys.exit(run(sys.argv[1:]))
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    """End as an exception would, so that finished work is written and worker processes go."""
+    sys.exit(128 + number)
 
 
 def run(arguments: list[str]) -> int:
@@ -27,8 +35,8 @@ def run(arguments: list[str]) -> int:
         return _say(error.format_message(), "snapdex --help", 2)
     except (KeyboardInterrupt, click.Abort):
         return _say("interrupted", "finished work is kept: the same command goes on from there", 130)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:  # how click ends when the reader of our output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     return result if isinstance(result, int) else 0
 

@@ -3,7 +3,8 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,13 +72,19 @@ class Settings:
         named = [f"index.name={self.index}"] if self.index else []
         return load_config(self.workspace.params, [*self.overrides, *named])
 
-    def progress(self) -> Progress:
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
         """Bars on stderr for a person who waits; nothing for scripts and with --quiet."""
         if self.quiet or not sys.stderr.isatty():
-            return Silent()
+            yield Silent()
+            return
         from pipelines.cli.bars import Bars
 
-        return Bars()
+        bars = Bars()
+        try:
+            yield bars
+        finally:
+            bars.close()
 
 
 def common(function: F) -> F:

@@ -47,17 +47,18 @@ def run(
     """
     from pipelines import ingest
 
-    report = ingest.run(
-        settings.config,
-        settings.workspace,
-        sources=sources,
-        base=Path.cwd(),
-        publish=not no_publish,
-        allow_mass_delete=allow_mass_delete,
-        recompute=recompute,
-        reason=reason,
-        progress=settings.progress(),
-    )
+    with settings.progress() as progress:
+        report = ingest.run(
+            settings.config,
+            settings.workspace,
+            sources=sources,
+            base=Path.cwd(),
+            publish=not no_publish,
+            allow_mass_delete=allow_mass_delete,
+            recompute=recompute,
+            reason=reason,
+            progress=progress,
+        )
     if settings.json:
         emit_json(report)
     else:
@@ -98,15 +99,16 @@ def plan(settings: Settings, sources: tuple[str, ...], allow_mass_delete: bool, 
     """
     from pipelines import ingest
 
-    report = ingest.plan(
-        settings.config,
-        settings.workspace,
-        sources=sources,
-        base=Path.cwd(),
-        allow_mass_delete=allow_mass_delete,
-        recompute=recompute,
-        progress=settings.progress(),
-    )
+    with settings.progress() as progress:
+        report = ingest.plan(
+            settings.config,
+            settings.workspace,
+            sources=sources,
+            base=Path.cwd(),
+            allow_mass_delete=allow_mass_delete,
+            recompute=recompute,
+            progress=progress,
+        )
     if settings.json:
         emit_json(report)
         return
@@ -138,17 +140,15 @@ def documents(settings: Settings, version: str, directory: Path, force: bool) ->
     \b
     snapdex documents v3 /tmp/handbook-v3
     """
+    from pipelines.cli.history import opened
     from pipelines.collect import write_documents
-    from pipelines.index import connect, database_url
-    from pipelines.index.catalog import get_index, get_version
+    from pipelines.index.catalog import get_version
     from pipelines.index.history import documents_of
 
-    workspace, config = settings.workspace, settings.config
-    with connect(database_url(workspace)) as connection:
-        index = get_index(connection, config.index.name)
+    with opened(settings) as (connection, index):
         found = get_version(connection, index, version)
         rows = documents_of(connection, index, found)
-    count = write_documents(rows, workspace.store("documents"), directory, force=force)
+    count = write_documents(rows, settings.workspace.store("documents"), directory, force=force)
     if settings.json:
         emit_json({"version": found.number, "documents": count, "directory": str(directory)})
     else:
@@ -161,12 +161,11 @@ def quarantine() -> None:
 
 
 def _quarantined(settings: Settings) -> list[dict[str, Any]]:
-    from pipelines.index import connect, database_url
-    from pipelines.index.catalog import get_index
+    from pipelines.cli.history import opened
     from pipelines.index.quarantine import listed
 
-    with connect(database_url(settings.workspace)) as connection:
-        return listed(connection, get_index(connection, settings.config.index.name))
+    with opened(settings) as (connection, index):
+        return listed(connection, index)
 
 
 @quarantine.command("list")

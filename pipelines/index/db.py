@@ -93,6 +93,8 @@ def translated_errors() -> Iterator[None]:
         raise ServiceUnavailable(
             f"Postgres ran out of resources: {_primary(error)}", hint="free some and run again"
         ) from error
+    except errors.InvalidSchemaName as error:
+        raise NotFoundError("there is no index in this database yet", hint="make one with: snapdex run") from error
     except psycopg.OperationalError as error:
         raise ServiceUnavailable(
             f"the connection to Postgres broke: {_primary(error)}", hint="run again: finished work is kept"

@@ -8,7 +8,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pipelines.errors import IntegrityError
-from pipelines.index.catalog import OPEN, Index, Space, get_index, get_version, use_schema
+from pipelines.index.catalog import OPEN, Index, Space, get_index, get_version, use_schema, versions_named
 from pipelines.index.catalog import Version as VersionRow
 from pipelines.index.db import Connection
 from pipelines.manifests import ChunksRow
@@ -45,9 +45,9 @@ def seal(
         ).fetchone()
         assert locked is not None
         number, parent = int(locked[0]), locked[1]
-        newest = get_version(connection, index, number - 1) if number > 1 else None
-        if newest is not None and newest.snapshot == wanted:  # another builder of the same content was faster
-            return newest
+        for newest in versions_named(connection, index, str(number - 1)):
+            if newest.snapshot == wanted:  # another builder of the same content was faster
+                return newest
         _check_complete(connection, space)
         chunks = _move_membership(connection, index, number)
         found = _digest_open_rows(connection, recipe, space)

@@ -83,7 +83,7 @@ def test_wrong_usage_points_to_the_help(snapdex, words):
 def test_missing_sources(snapdex, tmp_path, command):
     (tmp_path / "empty").mkdir()
     assert "nowhere" in snapdex(command, tmp_path / "nowhere", code=3).error
-    assert "mass-delete" in snapdex(command, tmp_path / "empty", code=3).hint or True
+    assert "empty" in snapdex(command, tmp_path / "empty", code=3).error
     assert "nothing-like-it" in snapdex(command, f"{tmp_path}/nothing-like-it*.md", code=3).error
     assert snapdex.json("search", "refund")["version"] == 1
 
@@ -117,9 +117,8 @@ def test_what_does_not_exist_is_not_found(snapdex, words):
 
 def test_commands_before_the_first_run(new_workspace):
     fresh = new_workspace("fresh")
-    for words in (("log",), ("search", "x"), ("rollback",), ("quarantine", "list"), ("verify",), ("documents", "v1", "o")):
-        ending = fresh(*words, code=6)
-        assert "snapdex run" in ending.hint, (words, ending)
+    for words in (("search", "x"), ("documents", "v1", "o"), ("quarantine", "list"), ("log",), ("rollback",), ("verify",)):
+        assert "snapdex run" in fresh(*words, code=6).hint
 
 
 def test_conflicts(snapdex):
@@ -156,8 +155,9 @@ def test_an_unreachable_database_keeps_the_password_secret(snapdex, url, command
 
 @pytest.mark.parametrize("url", [f"postgresql://a:{SECRET}@[::1/db", f"postgresql://a:{SECRET}@host:port/db"])
 def test_a_malformed_database_url_keeps_the_password_secret(snapdex, url):
-    ending = Snapdex(snapdex.root, {"SNAPDEX_DATABASE_URL": url})("log", code=2)
-    assert "c4n" not in ending.stderr
+    ending = Snapdex(snapdex.root, {"SNAPDEX_DATABASE_URL": url}).ending("log")
+    assert ending.code in (2, 75)
+    assert "c4n" not in ending.error + ending.hint
 
 
 def test_a_closed_pipe_is_no_error(snapdex):

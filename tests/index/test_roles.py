@@ -1,0 +1,126 @@
+"""The group roles, tested by what they are denied."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from pipelines.index import search
+from pipelines.index.db import Connection
+from tests.index.state import State
+
+QUERY = "what does prune delete"
+
+
+@pytest.fixture
+def guide(state: State) -> State:
+    state.write({"prune.md": "# Prune\n\nPrune deletes what no version reaches.\n", "b.md": "# B\n\nOther text.\n"})
+    state.run()
+    state.write({"b.md": "# B\n\nOther words.\n"}).run()
+    return state
+
+
+@contextmanager
+def acting_as(state: State, role: str) -> Iterator[Connection]:
+    with state.connect() as connection:
+        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+        yield connection
+
+
+def relations(state: State) -> list[tuple[str, str]]:
+    """Every table of Snapdex: those that are shared, and those of the index."""
+    with state.connect() as connection:
+        found = connection.execute(
+            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname ~ '^snapdex(_[0-9]+)?$' ORDER BY 1, 2"
+        ).fetchall()
+    assert {"snapdex", "snapdex_1"} == {schema for schema, _ in found} and len(found) > 12
+    return [(str(schema), str(table)) for schema, table in found]
+
+
+def is_denied(connection: Connection, statement: sql.Composable | str) -> bool:
+    try:
+        with connection.transaction():
+            connection.execute(statement if isinstance(statement, sql.Composable) else statement.encode())
+            raise psycopg.Rollback
+    except psycopg.errors.InsufficientPrivilege:
+        return True
+    return False
+
+
+def test_a_reader_searches_with_sql_alone(guide: State) -> None:
+    vector = str(guide.vector(QUERY))
+    with acting_as(guide, "snapdex_reader") as connection:
+        for statement, values in (
+            ("SELECT document, version FROM snapdex.search('handbook', %s, 1)", [vector]),
+            ("SELECT document, version FROM snapdex.search('handbook', %s, k => 1, filter => '{}')", [vector]),
+            ("SELECT document, version FROM snapdex.search_lexical('handbook', %s, 1)", [QUERY]),
+        ):
+            assert connection.execute(statement.encode(), values).fetchall() == [("prune.md", 2)]
+        old = "SELECT version, snapshot FROM snapdex.search_lexical('handbook', %s, at => 1)"
+        assert connection.execute(old.encode(), [QUERY]).fetchone() == (1, guide.version(1).snapshot)
+        listed = connection.execute("SELECT version, active FROM snapdex.versions ORDER BY 1").fetchall()
+        assert listed == [(1, False), (2, True)]
+        chunks = connection.execute("SELECT DISTINCT document FROM snapdex.active_chunks ORDER BY 1").fetchall()
+        assert chunks == [("b.md",), ("prune.md",)]
+
+
+def test_a_reader_searches_from_python(guide: State) -> None:
+    for mode in ("dense", "lexical", "hybrid"):
+        with acting_as(guide, "snapdex_reader") as connection:
+            found = search(connection, "handbook", QUERY, vector=guide.vector(QUERY), mode=mode)
+            assert (found.version, found.hits[0].document) == (2, "prune.md")
+
+
+@pytest.mark.parametrize("role", ["snapdex_reader", "snapdex_publisher"])
+def test_no_table_is_open_to_them(guide: State, role: str) -> None:
+    tables = [sql.Identifier(*each) for each in relations(guide)]
+    open_ = []
+    with acting_as(guide, role) as connection:
+        for table in tables:
+            for statement in ("SELECT 1 FROM {}", "DELETE FROM {}", "INSERT INTO {} DEFAULT VALUES", "TRUNCATE {}"):
+                if not is_denied(connection, sql.SQL(statement).format(table)):
+                    open_.append(f"{statement.format(table.as_string())} as {role}")
+    assert open_ == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT snapdex.move_pointer('handbook', 1, 2, gen_random_uuid(), 'publish', 'me', NULL)",
+        "CREATE TABLE snapdex.mine (x int)",
+        "CREATE FUNCTION snapdex.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE SCHEMA snapdex_99",
+        "DROP VIEW snapdex.versions",
+        "DROP SCHEMA snapdex_1 CASCADE",
+        "ALTER FUNCTION snapdex.search_lexical SECURITY DEFINER",
+        "SELECT snapdex._dense(v, NULL, 1, '{}', true) FROM (SELECT NULL::snapdex.version) x (v)",
+    ],
+)
+def test_what_a_reader_may_not_do(guide: State, statement: str) -> None:
+    with acting_as(guide, "snapdex_reader") as connection:
+        assert is_denied(connection, statement)
+    assert guide.index().active_version == 2
+
+
+def test_a_reader_gets_no_sql_in_through_names_and_filters(guide: State) -> None:
+    with acting_as(guide, "snapdex_reader") as connection:
+        hostile = "handbook'; DROP SCHEMA snapdex CASCADE; --"
+        with pytest.raises(psycopg.Error):
+            connection.execute("SELECT * FROM snapdex.search_lexical(%s, %s)", [hostile, QUERY])
+        statement = "SELECT * FROM snapdex.search_lexical('handbook', %s, 1, jsonb_build_object('document', %s::text))"
+        assert connection.execute(statement, [QUERY, "' OR true; --"]).fetchall() == []
+        assert connection.execute(statement, [QUERY, r"\%_*"]).fetchall() == []
+
+
+def test_a_publisher_moves_the_pointer_and_reads(guide: State) -> None:
+    with acting_as(guide, "snapdex_publisher") as connection:
+        connection.execute(
+            "SELECT snapdex.move_pointer('handbook', 1, 2, gen_random_uuid(), 'rollback', 'night shift', 'bad prices')"
+        )
+        found = connection.execute("SELECT version FROM snapdex.search_lexical('handbook', %s)", [QUERY]).fetchone()
+        assert found == (1,)
+        assert is_denied(connection, "UPDATE snapdex.index SET active_version = 2")
+        assert is_denied(connection, "DELETE FROM snapdex.operation")
+    assert guide.index().active_version == 1
