@@ -29,7 +29,7 @@ class CollectConfig(Section):
 
 class ParseConfig(Section):
     workers: int = Field(0, ge=0)  # 0: one per core
-    timeout_seconds: float = Field(60.0, gt=0)  # per document
+    timeout_seconds: float = Field(60.0, gt=0)  # of processor time per document; by the clock four times that
     memory_mib: int = Field(2048, ge=256)  # per worker process
     max_file_mib: int = Field(128, gt=0)
     max_text_mib: int = Field(32, gt=0)  # of extracted text: what an archive bomb would exceed
@@ -61,8 +61,8 @@ class SearchConfig(Section):
 
 
 class GateConfig(Section):
-    golden: str = ""  # path of a golden set; empty: no gate
-    metric: str = "ndcg@10"
+    golden: str = ""  # path of a golden set, from the workspace; empty: no gate
+    metric: Literal["ndcg@10", "recall@5", "recall@10", "recall@100", "precision@5", "mrr@10"] = "ndcg@10"
     tolerance: float = Field(0.02, ge=0)  # how much worse a candidate may be
 
 

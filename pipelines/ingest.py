@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines import chunk, collect, embed, index, parse
+from pipelines import chunk, collect, embed, evaluate, index, parse
 from pipelines.config import Config
-from pipelines.errors import ConflictError
+from pipelines.errors import ConflictError, GateFailed
 from pipelines.estimate import estimate, remember_rate
 from pipelines.files import Workspace
 from pipelines.manifests import read_chunks
@@ -163,10 +163,12 @@ def finish(
     started = time.monotonic()
     note = None
     published = False
+    decision = None
     if not built.active and publish:
         if built.held:
             note = f"version {built.version} was rolled back; publish it with: snapdex publish {built.version}"
         else:
+            decision = check_gate(config, workspace, built)
             index.publish(
                 lambda: index.connect(index.database_url(workspace)),
                 config.index.name,
@@ -184,10 +186,48 @@ def finish(
         "published": published,
         "parent": built.parent,
         **report,
-        "gate": None,
+        "gate": decision,
         "note": note,
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
     }
+
+
+def check_gate(config: Config, workspace: Workspace, built: index.BuildReport) -> dict[str, Any] | None:
+    """Compare the candidate with the active version on the golden set; None where there is no gate or nothing active.
+
+    Raises `GateFailed` when the candidate is worse: it stays sealed, and readers keep the active version.
+    """
+    if not config.gate.golden or built.active_version is None:
+        return None
+    queries = evaluate.read_golden(workspace.root / config.gate.golden)
+    candidate, active = (evaluate_version(config, workspace, queries, v) for v in (built.version, built.active_version))
+    decision = evaluate.gate(candidate, active, config.gate)
+    if not decision["passed"]:
+        raise GateFailed(
+            f"version {built.version} has {config.gate.metric} {decision['candidate']:.3f}, the active version"
+            f" {built.active_version} has {decision['active']:.3f}: it is not published",
+            hint=f"snapdex diff {built.active_version} {built.version}; to insist: snapdex publish {built.version}",
+            gate=decision,
+        )
+    return decision
+
+
+def evaluate_version(
+    config: Config,
+    workspace: Workspace,
+    queries: Sequence[evaluate.Query],
+    version: int,
+    *,
+    progress: Progress | None = None,
+) -> evaluate.Evaluation:
+    """How well search in `version` answers the golden set, with the settings of the section `search`."""
+    with index.open_index(config.index.name, workspace=workspace.root, config=config) as reader:
+
+        def search(text: str, k: int) -> list[tuple[str, str]]:
+            hits = reader.search(text, k=k, at=version).hits
+            return [(document, hit.text) for hit in hits for document in (hit.document, *hit.also_in)]
+
+        return evaluate.evaluate(queries, search, progress)
 
 
 def plan(

@@ -39,7 +39,7 @@ def databases(server: EmbeddedServer) -> Databases:
         name = f"test_{uuid.uuid4().hex[:12]}"
         identifiers = sql.Identifier(name), sql.Identifier("template0" if empty else DATABASE)
         with connect(url_of("postgres")) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(*identifiers))
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY wal_log").format(*identifiers))
         try:
             yield url_of(name)
         finally:

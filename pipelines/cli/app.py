@@ -25,6 +25,8 @@ COMMANDS = {  # command: module; a module is imported when one of its commands i
     "documents": "ingest",
     "quarantine": "ingest",
     "search": "search",
+    "eval": "evaluate",
+    "gate": "evaluate",
     "log": "history",
     "show": "history",
     "diff": "history",
@@ -37,6 +39,7 @@ COMMANDS = {  # command: module; a module is imported when one of its commands i
     "db": "database",
     "completion": "workspace",
 }
+NAMES = {"eval": "evaluate"}  # where the name of a command is one that Python has already
 EXIT_CODES = (
     "Exit codes: 0 done · 1 a bug · 2 usage or configuration · 3 input · 4 integrity · 5 conflict · 6 not found · "
     "7 gate failed · 75 a service is unavailable, try again · 130 interrupted."
@@ -126,7 +129,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"pipelines.cli.{COMMANDS[name]}"), name)
+        command = getattr(importlib.import_module(f"pipelines.cli.{COMMANDS[name]}"), NAMES.get(name, name))
         assert isinstance(command, click.Command)
         return command
 

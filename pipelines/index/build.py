@@ -41,6 +41,7 @@ class BuildReport:
     active: bool
     held: bool  # it was active once and is not now: somebody rolled it back
     parent: int | None
+    active_version: int | None
     epoch: int  # of the index when the build began: what publishing compares
     loaded: int  # chunk occurrences sent to the database
     seconds: float
@@ -92,6 +93,7 @@ def run(
         active=version.active,
         held=held,
         parent=version.parent,
+        active_version=index.active_version,
         epoch=index.epoch,
         loaded=loaded,
         seconds=time.monotonic() - began,

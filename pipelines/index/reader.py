@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config import Config, load_config
+from pipelines.errors import ConfigError
 from pipelines.files import Workspace
-from pipelines.index.catalog import get_index, get_version
+from pipelines.index.catalog import Version, get_index, get_version
 from pipelines.index.db import Connection, connect, database_url, translated_errors
 from pipelines.index.search import Result, search
+from pipelines.models import resolve_model
 
-QueryEncoder = Callable[[str], Sequence[float]]
+QueryEncoder = Callable[[str, Version], Sequence[float]]  # a query, and the version that it goes to
 
 
 class Reader:
@@ -36,22 +38,20 @@ class Reader:
     ) -> Result:
         """The k best chunks for `query`; defaults come from the section `search` of params.yaml.
 
-        `at`: a version (`v3`, a tag, a snapshot prefix) instead of the active one; it needs the model that it was
-        embedded with.
+        `at`: a version (`v3`, a tag, a snapshot prefix) instead of the active one. The query is embedded with the
+        model of that version, whatever params.yaml says now: a rollback brings the old model back.
         """
         mode = mode or self.config.search.mode
-        number = None
-        if at is not None:
-            with translated_errors():
-                number = get_version(self.connection, get_index(self.connection, self.name), at).number
+        with translated_errors():
+            version = get_version(self.connection, get_index(self.connection, self.name), at or "active")
         return search(
             self.connection,
             self.name,
             query,
-            vector=None if mode == "lexical" else self._encode(query),
+            vector=None if mode == "lexical" else self._encode(query, version),
             k=k or self.config.search.k,
             mode=mode,
-            at=number,
+            at=version.number,
             filter=filter,
             dense_weight=self.config.search.dense_weight,
             exact=exact,
@@ -68,15 +68,23 @@ def open_index(
 ) -> Iterator[Reader]:
     """A reader of the index `name` (default: the one in params.yaml) of a workspace (default: `SNAPDEX_HOME`, or here).
 
-    `encode`: from a query to its vector; by default the model of params.yaml, loaded at the first query that needs it.
+    `encode`: from a query to its vector; by default the model of the version, loaded at the first query that needs it.
     """
     home = Workspace((workspace or Path(os.environ.get("SNAPDEX_HOME") or ".")).resolve())
     settings = config or (load_config(home.params) if home.params.exists() else Config())
 
-    def with_model(query: str) -> Sequence[float]:
+    def with_model(query: str, version: Version) -> Sequence[float]:
         from pipelines.embed import encode_query  # the only import of a stage by another: a reader needs the encoder
 
-        vector: Sequence[float] = encode_query(settings, home, query).tolist()
+        of_version = settings.model_copy(update={"embed": settings.embed.model_copy(update={"model": version.model})})
+        found = resolve_model(of_version.embed, home)
+        if found.space != version.space:
+            raise ConfigError(
+                f"version {version.number} was embedded with {version.model} {version.model_revision[:12]}, which is not"
+                f" the {version.model} of this machine ({found.revision[:12]})",
+                hint="bring that model back, or search with --mode lexical",
+            )
+        vector: Sequence[float] = encode_query(of_version, home, query).tolist()
         return vector
 
     with connect(database_url(home)) as connection:
