@@ -105,6 +105,9 @@ class _Cutter:
         starts = self.tokens.starts
         here = bisect.bisect_left(starts, start)
         earlier: Sequence[int] = starts[max(0, here - self.config.overlap_tokens) : here]
-        floor = self.pieces[low - 1].start if self.pieces[low - 1].joint >= HEADING - MAX_LEVEL else 0
+        heading = low
+        while heading > 0 and self.pieces[heading].joint < HEADING - MAX_LEVEL:
+            heading -= 1
+        floor = self.pieces[heading].start
         text = self.parsed.text
         return next((at for at in earlier if at >= floor and (at == 0 or text[at - 1].isspace())), start)

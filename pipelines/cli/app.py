@@ -123,6 +123,12 @@ def common(function: F) -> F:
 class Commands(click.Group):
     """Finds commands by name in COMMANDS, so that starting `snapdex search` does not import what `run` needs."""
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.Abort from None  # click itself would print an empty line, and an error has two lines
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 

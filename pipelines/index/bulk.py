@@ -10,6 +10,7 @@ from pipelines.index.catalog import Index, use_schema
 from pipelines.index.db import Connection
 
 REBUILD_SHARE = 0.15  # of new rows: from here on building an index anew is faster than inserting (measured)
+PARALLEL_BYTES = 2 * 2**20  # of a table; below, making room for workers to share takes longer than building (0.4 s)
 
 
 def drop_if_cheaper(connection: Connection, index: Index, table: str, name: str, new: int) -> None:
@@ -29,6 +30,10 @@ def create_if_missing(connection: Connection, index: Index, table: str, name: st
         with connection.transaction():
             use_schema(connection, index)
             connection.execute("SET LOCAL maintenance_work_mem = '1GB'")
+            connection.execute(
+                "SELECT set_config('max_parallel_maintenance_workers', '0', true) WHERE pg_relation_size(%s::regclass) < %s",
+                [table, PARALLEL_BYTES],
+            )
             connection.execute(
                 sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING {}").format(
                     sql.Identifier(name), sql.Identifier(table), method

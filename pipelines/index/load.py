@@ -40,7 +40,7 @@ def missing_revisions(connection: Connection, index: Index, keys: Sequence[bytes
 
 
 def drop_damaged_revisions(connection: Connection, index: Index, keys: Sequence[bytes]) -> None:
-    """Delete those of these revisions that lost chunks to prune while they were loaded; loading brings them whole again.
+    """Delete those of these revisions that lost chunks to prune while they were loaded; loading makes them whole.
 
     One that a version holds stays: that is damage, and `verify` finds it.
     """

@@ -51,15 +51,8 @@ def publish(
     operation = operation or uuid.uuid4()
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with connect() as connection, translated_errors():
-                with connection.cursor(row_factory=class_row(Move)) as cursor:
-                    moved = cursor.execute(
-                        "SELECT id, kind, version, previous, epoch, actor, reason, at"
-                        " FROM snapdex.move_pointer(%s, %s, %s, %s, %s, %s, %s)",
-                        [index, version, epoch, operation, kind, actor(), reason],
-                    ).fetchone()
-                assert moved is not None
-                return moved
+            with connect() as connection:
+                return _move(connection, index, version, epoch, kind, reason, operation)
         except ServiceUnavailable as error:
             if attempt == ATTEMPTS:
                 error.context["operation"] = str(operation)
@@ -67,13 +60,27 @@ def publish(
     raise AssertionError("unreachable")
 
 
+def _move(
+    connection: Connection, index: str, version: int, epoch: int, kind: str, reason: str | None, operation: uuid.UUID
+) -> Move:
+    with translated_errors(), connection.cursor(row_factory=class_row(Move)) as cursor:
+        moved = cursor.execute(
+            "SELECT id, kind, version, previous, epoch, actor, reason, at"
+            " FROM snapdex.move_pointer(%s, %s, %s, %s, %s, %s, %s)",
+            [index, version, epoch, operation, kind, actor(), reason],
+        ).fetchone()
+    assert moved is not None
+    return moved
+
+
 def rollback(
     connect: Callable[[], Connection], index: str, version: str | None = None, *, reason: str | None = None
 ) -> Move:
     """Make an earlier version active: `version`, or the one that was active before the present one.
 
-    Rolling back twice goes back twice: a version that was rolled back is not what came "before".
+    Rolling back twice goes back twice: a version that was rolled back is not what came "before". Raises as `publish`.
     """
+    operation = uuid.uuid4()
     with connect() as connection, translated_errors():
         row = get_index(connection, index)
         if row.active_version is None:
@@ -81,9 +88,13 @@ def rollback(
                 f"index {index} has no active version to roll back", hint="publish one with: snapdex publish V"
             )
         target = get_version(connection, row, version).number if version else _before(connection, row.id, index)
-    if target == row.active_version:
-        raise ConflictError(f"version {target} is active already", hint="`snapdex log` shows the history")
-    return publish(connect, index, target, epoch=row.epoch, kind="rollback", reason=reason)
+        if target == row.active_version:
+            raise ConflictError(f"version {target} is active already", hint="`snapdex log` shows the history")
+        try:
+            return _move(connection, index, target, row.epoch, "rollback", reason, operation)
+        except ServiceUnavailable:
+            pass  # the connection broke, perhaps after the move: the operation id finds that out
+    return publish(connect, index, target, epoch=row.epoch, kind="rollback", reason=reason, operation=operation)
 
 
 def _before(connection: Connection, index_id: int, index: str) -> int:

@@ -68,7 +68,7 @@ def open_index(
 ) -> Iterator[Reader]:
     """A reader of the index `name` (default: the one in params.yaml) of a workspace (default: `SNAPDEX_HOME`, or here).
 
-    `encode`: from a query to its vector; by default the model of the version, loaded at the first query that needs it.
+    `encode`: from a query to its vector; by default the model of the version, loaded when a query needs it.
     """
     home = Workspace((workspace or Path(os.environ.get("SNAPDEX_HOME") or ".")).resolve())
     settings = config or (load_config(home.params) if home.params.exists() else Config())
@@ -80,8 +80,8 @@ def open_index(
         found = resolve_model(of_version.embed, home)
         if found.space != version.space:
             raise ConfigError(
-                f"version {version.number} was embedded with {version.model} {version.model_revision[:12]}, which is not"
-                f" the {version.model} of this machine ({found.revision[:12]})",
+                f"version {version.number} was embedded with {version.model} {version.model_revision[:12]},"
+                f" and {version.model} on this machine is {found.revision[:12]}",
                 hint="bring that model back, or search with --mode lexical",
             )
         vector: Sequence[float] = encode_query(of_version, home, query).tolist()

@@ -22,8 +22,9 @@ DIMENSIONS = 10**9  # of sparsevec: a term is its lexeme's hash
 BATCH_CHUNKS = 8192
 VOCABULARY_WORDS = 1_000_000  # remembered between batches; then forgotten, so that memory stays bounded
 
-# The same separation as in snapdex.terms, so that a text's terms are those of its words.
-_SEPARATORS = str.maketrans(dict.fromkeys("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", " "))
+# The same separation as in snapdex.terms, so that a text's terms are those of its words. Other spaces than those of
+# ASCII stay in a word: Postgres does not end a word at all of them, and then takes the word apart itself.
+_SEPARATORS = str.maketrans(dict.fromkeys("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\t\n\r\f\v", " "))
 _INT4 = 23  # the type's number in Postgres
 
 
@@ -60,7 +61,7 @@ class Vocabulary:
 
     def terms(self, texts: Sequence[str]) -> list[list[int]]:
         """The terms of each text, repeated as often as they occur."""
-        split = [text.translate(_SEPARATORS).split() for text in texts]
+        split = [[word for word in text.translate(_SEPARATORS).split(" ") if word] for text in texts]
         self._learn({word for words in split for word in words})
         known = self._known
         return [[term for word in words for term in known[word]] for words in split]

@@ -117,7 +117,14 @@ def test_what_does_not_exist_is_not_found(snapdex, words):
 
 def test_commands_before_the_first_run(new_workspace):
     fresh = new_workspace("fresh")
-    for words in (("search", "x"), ("documents", "v1", "o"), ("quarantine", "list"), ("log",), ("rollback",), ("verify",)):
+    for words in (
+        ("search", "x"),
+        ("documents", "v1", "o"),
+        ("quarantine", "list"),
+        ("log",),
+        ("rollback",),
+        ("verify",),
+    ):
         assert "snapdex run" in fresh(*words, code=6).hint
 
 

@@ -13,7 +13,8 @@ $$;
 CREATE OR REPLACE FUNCTION snapdex._schema(index_id int) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
 $$ SELECT 'snapdex_' || index_id $$;
 
-CREATE OR REPLACE FUNCTION snapdex._resolve(index_name text, at int) RETURNS snapdex.version LANGUAGE plpgsql STABLE AS $$
+CREATE OR REPLACE FUNCTION snapdex._resolve(index_name text, at int) RETURNS snapdex.version LANGUAGE plpgsql STABLE
+SECURITY DEFINER SET search_path = pg_catalog AS $$
 DECLARE
     version snapdex.version;
 BEGIN
