@@ -57,7 +57,7 @@ def ingest(
         collected = collect_documents(config, workspace, sources=sources, allow_mass_delete=allow_mass_delete)
         parsed = parse_documents(config, workspace)
         chunked = chunk_documents(config, workspace)
-        forecast = forecast_changes(config, workspace)
+        forecast = forecast_changes(config, workspace, allow_mass_delete=allow_mass_delete)
         embedded = embed_chunks(config, workspace)
         prepared = job.Prepared(collected, parsed, chunked, forecast)
         counts = job.report_of(prepared, embedded)

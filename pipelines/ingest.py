@@ -15,7 +15,7 @@ from typing import Any
 
 from pipelines import chunk, collect, embed, evaluate, index, parse
 from pipelines.config import Config
-from pipelines.errors import ConflictError, GateFailed
+from pipelines.errors import ConflictError, GateFailed, InputError
 from pipelines.estimate import estimate, remember_rate
 from pipelines.files import Workspace
 from pipelines.manifests import read_chunks
@@ -87,15 +87,30 @@ def prepare(
     )
     parsed = parse.run(config, workspace, recompute=recompute, progress=progress)
     chunked = chunk.run(config, workspace, recompute=recompute, progress=progress)
-    return Prepared(collected, parsed, chunked, forecast_of(config, workspace))
+    forecast = forecast_of(config, workspace, allow_mass_delete=allow_mass_delete)
+    return Prepared(collected, parsed, chunked, forecast)
 
 
-def forecast_of(config: Config, workspace: Workspace) -> index.Forecast:
-    """What the present manifest `chunks` would change in the active version."""
+def forecast_of(config: Config, workspace: Workspace, *, allow_mass_delete: bool = False) -> index.Forecast:
+    """What the present manifest `chunks` would change in the active version.
+
+    Raises `InputError` where the index would lose many documents, or all. Collect has compared the sources with what
+    they were; this compares with what readers have, which also covers a lost manifest and documents that all fail.
+    """
     _, rows = read_chunks(workspace, config.index.name)
+    if not rows:
+        raise InputError(
+            "not one document could be processed; nothing was published",
+            hint="`python -m pipelines.parse` reports the reasons; documents that are mended are tried again",
+        )
     with index.connect(index.database_url(workspace)) as connection:
         index.migrate(connection)
-        return index.forecast(connection, config.index.name, rows, workspace.store("chunks"))
+        found = index.forecast(connection, config.index.name, rows, workspace.store("chunks"))
+    removed = len(found.documents.removed)
+    if not allow_mass_delete:
+        before = found.total_documents - len(found.documents.added) + removed
+        collect.refuse_mass_deletion(config.collect, before, removed, emptied=())
+    return found
 
 
 def run(

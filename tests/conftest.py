@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from pipelines.index.db import connect
 from pipelines.index.migrate import migrate
@@ -29,15 +30,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
 
 @pytest.fixture(scope="session")
 def databases(server: EmbeddedServer) -> Databases:
-    """`with databases() as url`: a migrated database, gone afterwards. `empty=True`: not even the extension is in it."""
+    """`with databases() as url`: a migrated database, gone afterwards; `like=URL`: a copy of that one, to which nobody
+    is connected; `empty=True`: not even the extension is in it."""
 
     def url_of(name: str) -> str:
         return server.url.replace(f"/{DATABASE}?", f"/{name}?")
 
     @contextmanager
-    def database(*, empty: bool = False) -> Iterator[str]:
+    def database(*, like: str = server.url, empty: bool = False) -> Iterator[str]:
         name = f"test_{uuid.uuid4().hex[:12]}"
-        identifiers = sql.Identifier(name), sql.Identifier("template0" if empty else DATABASE)
+        template = "template0" if empty else str(conninfo_to_dict(like)["dbname"])
+        identifiers = sql.Identifier(name), sql.Identifier(template)
         with connect(url_of("postgres")) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY wal_log").format(*identifiers))
         try:

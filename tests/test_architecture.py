@@ -112,7 +112,7 @@ def test_pipelines_do_not_know_flows_and_stages_do_not_know_the_command_line():
 
 
 def test_importing_does_no_work(tmp_path):
-    """Every module of pipelines in one fresh interpreter: no file is written, no process started, nothing is printed."""
+    """Every module of pipelines in one fresh interpreter: no file is written, no process is started."""
     modules = [name for name in SOURCES if is_within(name, "pipelines") and not name.endswith("__main__")]
     program = (
         "import importlib, json, sys\n"
@@ -154,7 +154,7 @@ def code_of(stage: dict) -> list[str]:
 
 
 def needed_by(module: str) -> set[str]:
-    """The modules that running `module` can import, itself included; the packages above it run too, but hold no code."""
+    """The modules that running `module` can import: itself, what it names, and the packages above those."""
     needed: set[str] = set()
     todo = [module]
     while todo:

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -75,10 +76,8 @@ def parse(line: str) -> None:
             raise click.UsageError(f"no command {words[0]}", context)
         command, context = found, click.Context(found, info_name=words[0], parent=context)
         words = words[1:]
-    try:
+    with suppress(click.exceptions.Exit):  # --help and --version
         command.make_context(context.info_name, words)
-    except click.exceptions.Exit:  # --help and --version
-        pass
 
 
 @pytest.mark.parametrize(("page", "line"), sorted(set(told_to_type())))

@@ -9,6 +9,7 @@ from pipelines.cli.app import Settings, common
 from pipelines.cli.output import emit_json
 from pipelines.errors import ConfigError
 from pipelines.index import connect, database_url, migrate
+from pipelines.index.db import without_password
 from pipelines.index.server import EmbeddedServer, binaries
 
 
@@ -33,8 +34,8 @@ def url(settings: Settings) -> None:
 @common
 def psql(settings: Settings, arguments: tuple[str, ...]) -> int:
     """Open psql on it: snapdex db psql -- -c 'SELECT * FROM snapdex.versions'."""
-    environment = os.environ | {"PGAPPNAME": "snapdex db psql"}
-    target = database_url(settings.workspace)
+    target, password = without_password(database_url(settings.workspace))
+    environment = os.environ | {"PGAPPNAME": "snapdex db psql"} | ({"PGPASSWORD": password} if password else {})
     return subprocess.run([str(binaries() / "psql"), "-d", target, *arguments], env=environment, check=False).returncode
 
 

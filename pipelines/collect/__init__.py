@@ -21,6 +21,7 @@ from pathlib import Path
 from pipelines import manifests
 from pipelines.changes import document_changes
 from pipelines.collect import guard
+from pipelines.collect.guard import refuse_mass_deletion
 from pipelines.collect.listing import Captured, Entry, Listing, Source
 from pipelines.collect.patterns import rules
 from pipelines.collect.seen import Row, Seen, read_seen, source_code, write_seen
@@ -33,7 +34,7 @@ from pipelines.media import BEIR, TEXT, media_type
 from pipelines.model import Document, Quarantined
 from pipelines.progress import Progress, Silent
 
-__all__ = ["CollectReport", "parse_source", "run", "write_documents"]
+__all__ = ["CollectReport", "parse_source", "refuse_mass_deletion", "run", "write_documents"]
 
 LARGE_BYTES = 16 * 2**20  # a document this large is flushed at once, so that a writer never holds two of them
 

@@ -31,7 +31,8 @@ def create_if_missing(connection: Connection, index: Index, table: str, name: st
             use_schema(connection, index)
             connection.execute("SET LOCAL maintenance_work_mem = '1GB'")
             connection.execute(
-                "SELECT set_config('max_parallel_maintenance_workers', '0', true) WHERE pg_relation_size(%s::regclass) < %s",
+                "SELECT set_config('max_parallel_maintenance_workers', '0', true)"
+                " WHERE pg_relation_size(%s::regclass) < %s",
                 [table, PARALLEL_BYTES],
             )
             connection.execute(

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import psycopg
 from psycopg import errors
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
 from pipelines.errors import ConfigError, ConflictError, InputError, NotFoundError, ServiceUnavailable, SnapdexError
@@ -45,13 +45,27 @@ def connect(url: str) -> Connection:
             tcp_user_timeout=60_000,
         )
     except psycopg.ProgrammingError:
-        raise ConfigError(
-            "SNAPDEX_DATABASE_URL is not a connection URL", hint="example: postgresql://user@host:5432/database"
-        ) from None
+        raise _not_a_url() from None
     except psycopg.OperationalError as error:
         raise _connection_error(url, error) from None
     # Drivers' notices (such as "word is too long to be indexed") are for people, and people read stderr.
     return connection
+
+
+def without_password(url: str) -> tuple[str, str | None]:
+    """The connection string without its password, which may stand on a command line, and the password."""
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise _not_a_url() from None
+    password = parts.pop("password", None)
+    return make_conninfo("", **parts), None if password is None else str(password)
+
+
+def _not_a_url() -> ConfigError:
+    return ConfigError(
+        "SNAPDEX_DATABASE_URL is not a connection URL", hint="example: postgresql://user@host:5432/database"
+    )
 
 
 def _connection_error(url: str, error: psycopg.OperationalError) -> SnapdexError:
@@ -93,7 +107,9 @@ def translated_errors() -> Iterator[None]:
         raise ServiceUnavailable(
             f"Postgres ran out of resources: {_primary(error)}", hint="free some and run again"
         ) from error
-    except errors.InvalidSchemaName as error:
+    except (errors.InvalidSchemaName, errors.UndefinedTable) as error:
+        if "snapdex" not in _primary(error):
+            raise
         raise NotFoundError("there is no index in this database yet", hint="make one with: snapdex run") from error
     except psycopg.OperationalError as error:
         raise ServiceUnavailable(

@@ -1,9 +1,10 @@
 """Every ending has its exit code, one line that says what is wrong, and one that says what to do."""
 
 import os
+import subprocess
 
 import pytest
-from program import Snapdex
+from program import Snapdex, clean_environment
 
 SECRET = "p%40ss-c4n%2Fary"
 SECRET_PLAIN = "p@ss-c4n/ary"
@@ -165,6 +166,26 @@ def test_a_malformed_database_url_keeps_the_password_secret(snapdex, url):
     ending = Snapdex(snapdex.root, {"SNAPDEX_DATABASE_URL": url}).ending("log")
     assert ending.code in (2, 75)
     assert "c4n" not in ending.error + ending.hint
+
+
+def test_psql_gets_the_password_but_not_on_its_command_line(snapdex, tmp_path):
+    """The server lets the owner in without one, so the password is free to be a canary."""
+    url = snapdex.json("db", "url")["url"].replace("snapdex@", f"snapdex:{SECRET}@")
+    told = "SELECT 'arguments: ' || :'arguments'"
+    script = f"\\set arguments `tr '\\0' ' ' < /proc/$PPID/cmdline`\n{told};\n"
+    (tmp_path / "script.sql").write_text(script, "utf-8")
+    words = ("db", "psql", "--", "-At", "-f", tmp_path / "script.sql")
+    done = subprocess.run(
+        snapdex.command(*words),
+        cwd=snapdex.root,
+        env=clean_environment() | {"SNAPDEX_DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "arguments: " in done.stdout
+    assert "script.sql" in done.stdout
+    assert "c4n" not in done.stdout
 
 
 def test_a_closed_pipe_is_no_error(snapdex):

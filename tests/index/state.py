@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,12 @@ class State:
         docs.mkdir(parents=True)
         (root / "params.yaml").write_text(PARAMS.format(sources=docs), "utf-8")
         return cls(root, url, load_config(root / "params.yaml", list(settings)))
+
+    def copy(self, root: Path, url: str) -> "State":
+        """A workspace with the same documents and files; `url` should be a copy of the database."""
+        shutil.copytree(self.root, root)
+        (root / "params.yaml").write_text(PARAMS.format(sources=root / "docs"), "utf-8")
+        return State(root, url, load_config(root / "params.yaml"))
 
     def with_settings(self, *settings: str) -> "State":
         """The same workspace with other parameters."""

@@ -1,6 +1,8 @@
 """What publish and rollback do to the pointer, how versions are named, and what readers see meanwhile."""
 
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,18 +10,29 @@ from pipelines.errors import ConfigError, ConflictError, NotFoundError
 from pipelines.index import search
 from pipelines.index.catalog import get_index, get_version, remove_tag, set_tag
 from pipelines.index.db import connect
+from tests.conftest import Databases
 from tests.index.state import State
 
 MOVES = 200
 READERS = 4
 
 
+@pytest.fixture(scope="module")
+def original(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
+    with databases() as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SNAPDEX_DATABASE_URL", url)
+        state = State.make(tmp_path_factory.mktemp("pointer") / "workspace", url)
+        for text in ("first", "second", "third"):
+            state.write({"a.md": f"# {text}\n\nThe text of the {text} version.\n"}).run()
+        yield state
+
+
 @pytest.fixture
-def three(state: State) -> State:
+def three(original: State, databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[State]:
     """Versions 1, 2 and 3, published in this order."""
-    for text in ("first", "second", "third"):
-        state.write({"a.md": f"# {text}\n\nThe text of the {text} version.\n"}).run()
-    return state
+    with databases(like=original.url) as url:
+        monkeypatch.setenv("SNAPDEX_DATABASE_URL", url)
+        yield original.copy(tmp_path / "workspace", url)
 
 
 def test_rollback_goes_to_the_version_that_was_active_before(three: State) -> None:

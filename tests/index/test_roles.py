@@ -9,17 +9,22 @@ from psycopg import sql
 
 from pipelines.index import search
 from pipelines.index.db import Connection
+from tests.conftest import Databases
 from tests.index.state import State
 
 QUERY = "what does prune delete"
 
 
-@pytest.fixture
-def guide(state: State) -> State:
-    state.write({"prune.md": "# Prune\n\nPrune deletes what no version reaches.\n", "b.md": "# B\n\nOther text.\n"})
-    state.run()
-    state.write({"b.md": "# B\n\nOther words.\n"}).run()
-    return state
+@pytest.fixture(scope="module")
+def guide(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
+    """Two versions, the second active. No test but the last leaves anything changed."""
+    with databases() as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SNAPDEX_DATABASE_URL", url)
+        state = State.make(tmp_path_factory.mktemp("roles") / "workspace", url)
+        state.write({"prune.md": "# Prune\n\nPrune deletes what no version reaches.\n", "b.md": "# B\n\nOther text.\n"})
+        state.run()
+        state.write({"b.md": "# B\n\nOther words.\n"}).run()
+        yield state
 
 
 @contextmanager

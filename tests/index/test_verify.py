@@ -1,17 +1,34 @@
 """verify finds what somebody changed behind Snapdex's back."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
+from tests.conftest import Databases
 from tests.index.state import State
 
 ONE_CHUNK = "(SELECT id FROM chunk ORDER BY key LIMIT 1)"
 
 
+@pytest.fixture(scope="module")
+def original(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
+    with databases() as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SNAPDEX_DATABASE_URL", url)
+        state = State.make(tmp_path_factory.mktemp("verify") / "workspace", url)
+        state.write({f"{n}.md": f"# Title {n}\n\nText number {n} of this corpus.\n" for n in range(4)}).run()
+        assert state.problems() == []
+        yield state
+
+
 @pytest.fixture
-def sealed(state: State) -> State:
-    state.write({f"{n}.md": f"# Title {n}\n\nText number {n} of this corpus.\n" for n in range(4)}).run()
-    assert state.problems() == []
-    return state
+def sealed(
+    original: State, databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[State]:
+    """One version of four documents, to be damaged."""
+    with databases(like=original.url) as url:
+        monkeypatch.setenv("SNAPDEX_DATABASE_URL", url)
+        yield original.copy(tmp_path / "workspace", url)
 
 
 @pytest.mark.parametrize(
