@@ -9,7 +9,20 @@ from pipelines import ingest
 from pipelines.errors import GateFailed, InputError
 from tests.index.state import State
 
-WORDS = "harbour ledger falcon orchard granite velvet lantern meadow copper thistle walnut ember".split()
+WORDS = [
+    "harbour",
+    "ledger",
+    "falcon",
+    "orchard",
+    "granite",
+    "velvet",
+    "lantern",
+    "meadow",
+    "copper",
+    "thistle",
+    "walnut",
+    "ember",
+]
 
 
 def corpus(state: State, count: int = 24) -> State:
@@ -51,4 +64,4 @@ def test_a_worse_version_is_sealed_and_not_published(state: State) -> None:
         gated.run()
     assert caught.value.exit_code == 7
     assert state.version("active").number == 2
-    assert [version.number for version in state.versions()] == [3, 2, 1]
+    assert [version.number for version in state.versions()] == [1, 2, 3]
