@@ -24,13 +24,13 @@ from pipelines.files import Store, Workspace
 from pipelines.models import resolve_model
 
 CONFIG = config_of(collect={"sources": ["source"]}, embed={"model": "minilm"})
-QUICK_FILES = 150
+QUICK_FILES = 40
 
 T = TypeVar("T")
 
 
 def measure(options: Options) -> Report:
-    rounds = 3 if options.quick else 2
+    rounds = 2
     wholes: list[dict[str, float]] = []
     alones: list[tuple[float, float]] = []
     with real_data("docs-prefect", options.data) as collection:

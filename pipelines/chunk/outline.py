@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pipelines.chunk.split import has_front_matter
 from pipelines.model import Element, ElementKind, Parsed
 
 SEPARATOR = " > "
@@ -21,6 +22,8 @@ class Outline:
         self.paths = [
             (*e.section, _heading(text, e)) if e.kind is ElementKind.TITLE else e.section for e in self.parsed.elements
         ]
+        if has_front_matter(text, self.parsed.elements):
+            self.paths[0] = self.paths[1]
 
     def section(self, first: int, last: int) -> tuple[str, ...]:
         """The path of the innermost section that holds elements [first, last), its own heading included."""

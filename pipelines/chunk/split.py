@@ -109,6 +109,8 @@ def _fingerprint(text: str, piece: Piece) -> int:
 
 def _joint_before(text: str, elements: Sequence[Element], ordinal: int) -> int:
     element, before = elements[ordinal], elements[ordinal - 1] if ordinal else None
+    if ordinal == 1 and has_front_matter(text, elements):
+        return AFTER_HEADING
     if element.kind is ElementKind.TITLE:
         return HEADING - min(element.level, MAX_LEVEL)
     if before is not None and before.kind is ElementKind.TITLE:
@@ -122,6 +124,11 @@ def _joint_before(text: str, elements: Sequence[Element], ordinal: int) -> int:
     if element.kind is ElementKind.LIST_ITEM and before is not None and before.kind is ElementKind.LIST_ITEM:
         return ITEM
     return BLOCK
+
+
+def has_front_matter(text: str, elements: Sequence[Element]) -> bool:
+    """Whether the first element is the YAML block of a Markdown page: it says what the page is, like a heading."""
+    return len(elements) > 1 and elements[0].start == 0 and text.startswith("---\n")
 
 
 def _divided(text: str, element: Element, tokens: Tokens, budget: int) -> list[tuple[int, int, int]]:

@@ -62,8 +62,8 @@ def migrate(connection: Connection, *, up_to: int | None = None) -> None:
         )
         connection.execute("CREATE TABLE IF NOT EXISTS snapdex.installed (state text NOT NULL)")
         vector = _vector_schema(connection)
-        connection.execute(sql.SQL("SET LOCAL search_path = pg_catalog, {}").format(sql.Identifier(vector)))
-        _apply_migrations(connection, wanted)
+        _apply_migrations(connection, wanted, vector)
+        _use_shared(connection, vector)
         connection.execute(functions.replace("{vector_schema}", sql.Identifier(vector).as_string(connection)).encode())
         _grant(connection)
         connection.execute("DELETE FROM snapdex.installed")
@@ -85,7 +85,12 @@ def add_index_schema(connection: Connection, index_id: int) -> None:
         _apply_to_index(connection, index_id, migration.per_index)
 
 
-def _apply_migrations(connection: Connection, wanted: list[Migration]) -> None:
+def _use_shared(connection: Connection, vector: str) -> None:
+    """Let the search path not depend on what was migrated before: functions keep the one that they are made under."""
+    connection.execute(sql.SQL("SET LOCAL search_path = pg_catalog, {}").format(sql.Identifier(vector)))
+
+
+def _apply_migrations(connection: Connection, wanted: list[Migration], vector: str) -> None:
     applied: dict[int, str] = dict(connection.execute("SELECT number, sha256 FROM snapdex.migration").fetchall())
     if applied and max(applied) > wanted[-1].number:
         raise ConfigError(
@@ -94,6 +99,7 @@ def _apply_migrations(connection: Connection, wanted: list[Migration]) -> None:
     for migration in wanted:
         if migration.number in applied:
             continue
+        _use_shared(connection, vector)
         connection.execute(migration.shared.encode())
         for (index_id,) in connection.execute("SELECT id FROM snapdex.index ORDER BY id").fetchall():
             _apply_to_index(connection, index_id, migration.per_index)

@@ -27,6 +27,7 @@ OWNER = "snapdex"
 DATABASE = "snapdex"
 START_SECONDS = 60.0
 SOCKET_PATH_LIMIT = 90  # the kernel allows 107 bytes, and "/.s.PGSQL.5432" comes after
+UNSAFE = set(",'\"\\")  # in a socket's path: Postgres and libpq read lists of directories
 SHARED_MEMORY_BYTES = 1 << 30  # below this, a parallel HNSW build may fail in /dev/shm (containers often give 64 MB)
 SETTINGS = {
     "listen_addresses": "''",
@@ -63,7 +64,7 @@ class EmbeddedServer:
     @property
     def socket_directory(self) -> Path:
         near = self.state.resolve() / "run"
-        if len(os.fsencode(near)) <= SOCKET_PATH_LIMIT:
+        if len(os.fsencode(near)) <= SOCKET_PATH_LIMIT and not set(str(near)) & UNSAFE:
             return near
         name = hashlib.sha256(os.fsencode(self.state.resolve())).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"snapdex-{name}"

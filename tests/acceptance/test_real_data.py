@@ -15,9 +15,8 @@ DATES = ("2025-06-01", "2025-07-01", "2026-05-01", "2026-06-01", "2026-07-01", "
 QUERIES = ("how do I deploy a flow to Kubernetes?", "task retries and caching", "webhooks")
 SEED = 7
 
-pytestmark = pytest.mark.skipif(
-    "SNAPDEX_TEST_DATA" not in os.environ, reason="SNAPDEX_TEST_DATA does not name the folder with the real test data"
-)
+if "SNAPDEX_TEST_DATA" not in os.environ:
+    pytest.skip("SNAPDEX_TEST_DATA does not name the folder with the real test data", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")

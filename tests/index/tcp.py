@@ -25,7 +25,19 @@ def tcp_server(directory: Path) -> Iterator[str]:
     secret.write_text(password, "utf-8")
     _give_to_server_user(secret)
     data = directory / "data"
-    _run("initdb", "-D", data, "-U", "owner", "-E", "UTF8", "-A", "scram-sha-256", f"--pwfile={secret}", "--locale=C.UTF-8")
+    _run(
+        "initdb",
+        "-D",
+        data,
+        "-U",
+        "owner",
+        "-E",
+        "UTF8",
+        "-A",
+        "scram-sha-256",
+        f"--pwfile={secret}",
+        "--locale=C.UTF-8",
+    )
     options = f"-c listen_addresses=127.0.0.1 -p {port} -k '' -c fsync=off -c shared_buffers=64MB"
     _run("pg_ctl", "start", "-D", data, "-l", directory / "log", "-w", "-s", "-o", options)
     try:

@@ -121,7 +121,9 @@ def test_a_server_without_pgvector(databases: Databases) -> None:
 
 def test_a_pgvector_that_is_too_old(databases: Databases) -> None:
     with databases(empty=True) as url, connect(url) as connection:
-        connection.execute("CREATE EXTENSION vector; UPDATE pg_extension SET extversion = '0.8.1' WHERE extname='vector'")
+        connection.execute(
+            "CREATE EXTENSION vector; UPDATE pg_extension SET extversion = '0.8.1' WHERE extname='vector'"
+        )
         with pytest.raises(ConfigError, match=r"pgvector 0\.8\.1 is too old"):
             migrate(connection)
         assert schemas(url) == []

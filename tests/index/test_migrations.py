@@ -1,5 +1,6 @@
 """The schema: the same whichever way a database came to it, frozen once released, safe with an older program."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,19 +9,20 @@ import pytest
 
 from pipelines.config import IndexConfig
 from pipelines.errors import ConfigError
-from pipelines.index import migrate as migrating
 from pipelines.index.catalog import ensure_index
 from pipelines.index.db import Connection, connect
 from pipelines.index.migrate import Migration, installed_state, migrate, migrations
 from tests.conftest import Databases
 
+MODULE = importlib.import_module("pipelines.index.migrate")  # the package has a function of that name
 FROZEN = Path(__file__).with_name("migrations.sha256")
 MIGRATE = "import sys; from pipelines.index import connect, migrate; migrate(connect(sys.argv[1]))"
 OURS = "n.nspname ~ '^snapdex(_[0-9]+)?$'"
 CATALOG = {
     "columns": f"""
         SELECT n.nspname, c.relname, c.relkind, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-               a.attidentity, a.attstattarget, a.attcollation::regcollation, pg_get_expr(d.adbin, d.adrelid), c.reloptions
+               a.attidentity, a.attstattarget, a.attcollation::regcollation, c.reloptions,
+               pg_get_expr(d.adbin, d.adrelid)
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
         WHERE {OURS} AND a.attnum > 0 AND NOT a.attisdropped""",
@@ -34,8 +36,8 @@ CATALOG = {
     f" WHERE {OURS} AND c.relkind = 'v'",
     "grants": f"SELECT n.nspname, c.relname, c.relacl::text, n.nspacl::text FROM pg_class c"
     f" JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OURS} AND c.relkind IN ('r', 'v', 'S')",
-    "comments": f"SELECT c.relname, obj_description(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-    f" WHERE {OURS} AND c.relkind = 'r'",
+    "comments": f"SELECT c.relname, obj_description(c.oid, 'pg_class') FROM pg_class c"
+    f" JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OURS} AND c.relkind = 'r'",
 }
 LATER = Migration(
     9000,
@@ -62,7 +64,7 @@ def test_step_by_step_is_the_same_as_fresh(
     with databases(empty=True) as stepwise, databases(empty=True) as fresh:
         with connect(stepwise) as connection:
             for count in range(1, len(known) + 1):
-                monkeypatch.setattr(migrating, "migrations", lambda count=count: known[:count])
+                monkeypatch.setattr(MODULE, "migrations", lambda count=count: known[:count])
                 migrate(connection)
                 make_index(connection)
             first = catalog(connection)
@@ -94,7 +96,7 @@ def test_an_older_program_refuses_before_it_writes(
     ours = migrations()
     with connect(database) as connection:
         with monkeypatch.context() as patch:
-            patch.setattr(migrating, "migrations", lambda: [*ours, LATER])
+            patch.setattr(MODULE, "migrations", lambda: [*ours, LATER])
             migrate(connection)
             make_index(connection)
         before = catalog(connection), installed_state(connection)
@@ -105,11 +107,12 @@ def test_an_older_program_refuses_before_it_writes(
 
 
 def test_a_migration_that_fails_leaves_nothing(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = migrations()
     broken = Migration(9000, LATER.shared, "ALTER TABLE revision ADD COLUMN language text; SELECT 1 / 0")
     with connect(database) as connection:
         make_index(connection)
         before = catalog(connection), installed_state(connection)
-        monkeypatch.setattr(migrating, "migrations", lambda ours=migrations(): [*ours, broken])
+        monkeypatch.setattr(MODULE, "migrations", lambda: [*known, broken])
         with pytest.raises(Exception, match="division by zero"):
             migrate(connection)
         assert (catalog(connection), installed_state(connection)) == before

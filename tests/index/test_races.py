@@ -15,7 +15,7 @@ from pipelines.index.publish import moves
 from tests.index.state import State
 
 BUILD = importlib.import_module("pipelines.index.build")  # the package has a function of that name
-WORDS = "version pointer snapshot reader publish rollback prune gate chunk vector lineage epoch".split()
+WORDS = ["version", "pointer", "snapshot", "reader", "publish", "rollback", "prune", "gate", "chunk", "vector", "epoch"]
 
 
 def document(number: int, paragraphs: int = 4) -> str:

@@ -17,7 +17,9 @@ CHUNKS = 6000
 K1, B = 1.2, 0.75
 CANDIDATES = 3000  # the functions start with the rarest terms, up to so many chunks
 COMMON = ["server", "index", "query", "table"]  # each in most chunks
-VOCABULARY = [f"{first}{second}" for first in "bdfgklmnprstvz" for second in ("ano", "eki", "irut", "olem", "uspa", "yx")]
+VOCABULARY = [
+    f"{first}{second}" for first in "bdfgklmnprstvz" for second in ("ano", "eki", "irut", "olem", "uspa", "yx")
+]
 
 
 def text_of(number: int) -> str:
@@ -36,7 +38,7 @@ def record(number: int, text: str | None = None) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def corpus(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
-    """v1: all chunks. v2: a third of them has another text. v3: only every twentieth is left, a small part of the graph."""
+    """v1: all chunks. v2: a third of them has another text. v3: every twentieth is left, a small part of the graph."""
     with databases() as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SNAPDEX_DATABASE_URL", url)
         state = State.make(tmp_path_factory.mktemp("search") / "workspace", url)
@@ -75,8 +77,9 @@ def contents(corpus: State) -> dict[int, Contents]:
 def _contents(corpus: State, version: int, terms: Mapping[int, dict[int, int]]) -> Contents:
     rows = corpus.execute(
         "SELECT encode(c.key, 'hex'), c.id, v.embedding::text, m.document, r.metadata FROM membership m"
-        " JOIN revision r ON r.id = m.revision_id JOIN occurrence o USING (revision_id) JOIN chunk c ON c.id = o.chunk_id"
-        " JOIN vectors_1 v ON v.chunk_id = c.id WHERE m.from_version <= %s AND m.to_version > %s ORDER BY c.key",
+        " JOIN revision r ON r.id = m.revision_id JOIN occurrence o USING (revision_id)"
+        " JOIN chunk c ON c.id = o.chunk_id JOIN vectors_1 v ON v.chunk_id = c.id"
+        " WHERE m.from_version <= %s AND m.to_version > %s ORDER BY c.key",
         version,
         version,
     )
@@ -227,12 +230,8 @@ def test_k_rows_come_back_when_k_exist(
     fields = {key: value for key, value in wanted.items() if key != "document"}
     exist = {
         key
-        for key, document, metadata in zip(
-            contents[1].keys, contents[1].documents, contents[1].metadata, strict=True
-        )
-        if document.startswith(pattern[0])
-        and document.endswith(pattern[-1])
-        and fields.items() <= metadata.items()
+        for key, document, metadata in zip(contents[1].keys, contents[1].documents, contents[1].metadata, strict=True)
+        if document.startswith(pattern[0]) and document.endswith(pattern[-1]) and fields.items() <= metadata.items()
     }
     hits = corpus.search("server index query table", mode, k=40, at=1, filter=wanted).hits
     assert {hit.chunk for hit in hits} <= exist
@@ -263,7 +262,8 @@ def test_hybrid_search_is_the_fusion_of_both_legs(corpus: State) -> None:
     dense, lexical = scaled("dense"), scaled("lexical")
     for weight in (0.0, 0.3, 1.0):
         expected = {
-            key: weight * dense.get(key, 0) + (1 - weight) * lexical.get(key, 0) for key in dense.keys() | lexical.keys()
+            key: weight * dense.get(key, 0) + (1 - weight) * lexical.get(key, 0)
+            for key in dense.keys() | lexical.keys()
         }
         best = sorted(expected.values(), reverse=True)[:10]
         hits = corpus.search(query, "hybrid", k=10, at=1, exact=True, dense_weight=weight).hits

@@ -22,9 +22,7 @@ def original(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def sealed(
-    original: State, databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[State]:
+def sealed(original: State, databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[State]:
     """One version of four documents, to be damaged."""
     with databases(like=original.url) as url:
         monkeypatch.setenv("SNAPDEX_DATABASE_URL", url)

@@ -1,5 +1,6 @@
 """Chunks: verbatim slices that fit the model, cut at joints, and stable under edits elsewhere."""
 
+import itertools
 import random
 import re
 
@@ -113,6 +114,16 @@ def test_headings_give_section_context_and_parent() -> None:
     assert first.context == "Guide", "a heading that the chunk shows is not repeated in its context"
 
 
+def test_front_matter_stays_with_the_first_section() -> None:
+    text = "---\ntitle: Guide\nowner: platform\n---\n\n# Guide\n\nIntro of the guide.\n\n## More\n\n" + "\n\n".join(
+        paragraphs(6, 9)
+    )
+    first = make_revision(markdown(text), CONFIG, Words()).chunks[0]
+    assert first.text.startswith("---")
+    assert "# Guide" in first.text
+    assert first.section == ("Guide",)
+
+
 def test_a_heading_is_not_left_behind_by_its_text() -> None:
     text = "\n\n".join(f"## Part {i}\n\n{part}" for i, part in enumerate(paragraphs(30, 2, words=25)))
     for chunk in make_revision(markdown(text), CONFIG, Words()).chunks:
@@ -131,7 +142,7 @@ def test_tables_and_code_that_fit_stay_whole() -> None:
 def test_overlap_repeats_the_end_of_the_chunk_before() -> None:
     text = "\n\n".join(paragraphs(12, 6))
     chunks = make_revision(markdown(text), ChunkConfig(max_tokens=64, min_tokens=8, overlap_tokens=10), Words()).chunks
-    assert all(later.start < earlier.end for earlier, later in zip(chunks, chunks[1:], strict=False))
+    assert all(later.start < earlier.end for earlier, later in itertools.pairwise(chunks))
 
 
 def test_the_title_comes_from_content_and_identity_covers_the_context() -> None:
