@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from psycopg import sql
+
 from pipelines.config import Config
 from pipelines.errors import ConflictError
 from pipelines.files import Manifest, Workspace
@@ -78,6 +80,7 @@ def run(
                 loaded += _load(connection, url, index, space, rows, workspace, progress)
                 try:
                     version = seal(connection, index, space, rows, recipe, report or {})
+                    _analyze(connection, index, "membership")
                     break
                 except Incomplete:
                     drop_damaged_revisions(connection, index, [row.revision_key for row in rows])
@@ -135,7 +138,7 @@ def _load(
         load_lexical(connection, index, lexical, Silent())
         graph.result()
     if loaded:
-        _analyze(connection, index)
+        _analyze(connection, index, "revision", "occurrence", "chunk", "lexical")
     return loaded
 
 
@@ -144,10 +147,11 @@ def _ensure_graph_elsewhere(url: str, index: Index, space: Space, *, changed: bo
         ensure_graph(connection, index, space, changed=changed)
 
 
-def _analyze(connection: Connection, index: Index) -> None:
+def _analyze(connection: Connection, index: Index, *tables: str) -> None:
+    """Fresh statistics: the plans of the first searches depend on them, and autovacuum comes minutes later."""
     with connection.transaction():
         use_schema(connection, index)
-        connection.execute("ANALYZE revision, occurrence, chunk, lexical")
+        connection.execute(sql.SQL("ANALYZE {}").format(sql.SQL(", ").join(map(sql.Identifier, tables))))
 
 
 def _write_summary(config: Config, workspace: Workspace, version: Version) -> None:

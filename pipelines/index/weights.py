@@ -6,6 +6,7 @@ and weighing them is done here, on arrays, and goes back in one binary COPY.
 
 import struct
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from pipelines.progress import Progress
 K1, B = 1.2, 0.75
 DIMENSIONS = 10**9  # of sparsevec: a term is its lexeme's hash
 BATCH_CHUNKS = 8192
+COPY_ROWS = 512
 VOCABULARY_WORDS = 1_000_000  # remembered between batches; then forgotten, so that memory stays bounded
 
 # The same separation as in snapdex.terms, so that a text's terms are those of its words. Other spaces than those of
@@ -43,8 +45,9 @@ def load_lexical(connection: Connection, index: Index, chunks: Sequence[tuple[in
             connection.execute("CREATE TEMP TABLE new_lexical (LIKE lexical) ON COMMIT DROP")
             with connection.cursor().copy("COPY new_lexical FROM STDIN (FORMAT BINARY)") as copy:
                 copy.write(b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0))
-                for (chunk_id, _, _), (terms, weights) in zip(rows, weighted(occurrences, index), strict=True):
-                    copy.write(_row(chunk_id, terms, weights))
+                weighed = zip(rows, weighted(occurrences, index), strict=True)
+                for some in batched(weighed, COPY_ROWS):  # each write is a turn to the server and back
+                    copy.write(b"".join(_row(chunk_id, *weights) for (chunk_id, _, _), weights in some))
                 copy.write(struct.pack("!h", -1))
             connection.execute("INSERT INTO lexical SELECT * FROM new_lexical ORDER BY chunk_id ON CONFLICT DO NOTHING")
         progress.advance(len(batch))
@@ -62,7 +65,7 @@ class Vocabulary:
     def terms(self, texts: Sequence[str]) -> list[list[int]]:
         """The terms of each text, repeated as often as they occur."""
         split = [[word for word in text.translate(_SEPARATORS).split(" ") if word] for text in texts]
-        self._learn({word for words in split for word in words})
+        self._learn(set().union(*split))
         known = self._known
         return [[term for word in words for term in known[word]] for words in split]
 
@@ -81,9 +84,9 @@ class Vocabulary:
 
 def weighted(occurrences: Sequence[Sequence[int]], index: Index) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
     """For each chunk its distinct terms, ascending, and their saturated, length-normalised weights."""
-    lengths = np.fromiter((len(terms) for terms in occurrences), np.int64, len(occurrences))
+    lengths = np.fromiter(map(len, occurrences), np.int64, len(occurrences))
     chunk = np.repeat(np.arange(len(occurrences)), lengths)
-    flat = np.fromiter((term for terms in occurrences for term in terms), np.int64, int(lengths.sum()))
+    flat = np.fromiter(chain.from_iterable(occurrences), np.int64, int(lengths.sum()))
     pairs, counts = np.unique(chunk << 32 | flat, return_counts=True)
     owner = pairs >> 32
     damping = K1 * (1 - B + B * lengths[owner] / index.average_terms)

@@ -72,7 +72,7 @@ def test_step_by_step_is_the_same_as_fresh(
             migrate(connection)
             make_index(connection)
             second = catalog(connection)
-    assert first == second
+    assert {kind: set(first[kind]) ^ set(second[kind]) for kind in CATALOG} == {kind: set() for kind in CATALOG}
     assert all(first.values()) and any("snapdex_1" in row for row in first["columns"])
     assert any("later" in row for row in first["columns"]) == bool(extra)
 

@@ -3,6 +3,7 @@
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -30,6 +31,17 @@ PARAGRAPHS = [
 ]
 QUERIES = ["how does rolling back work", "which version do readers see"]
 
+TEXTS = st.lists(st.sampled_from(PARAGRAPHS), min_size=1, max_size=3)
+NAME = st.sampled_from(NAMES)
+EDITS = st.one_of(
+    st.tuples(st.just("write"), NAME, TEXTS),
+    st.tuples(st.just("delete"), NAME),
+    st.tuples(st.just("copy"), NAME, NAME),
+    st.tuples(st.just("rename"), NAME, NAME),
+    st.tuples(st.just("revert"), st.integers(1, 5)),
+)
+
+Edit = tuple[Any, ...]
 Documents = dict[str, str]
 
 
@@ -65,36 +77,35 @@ class Machine(RuleBasedStateMachine):
 
     # -- documents
 
-    @initialize(paragraphs=st.lists(st.sampled_from(PARAGRAPHS), min_size=1, max_size=3))
+    @initialize(paragraphs=TEXTS)
     def start(self, paragraphs: list[str]) -> None:
         self.write("a.md", paragraphs)
 
-    @rule(name=st.sampled_from(NAMES), paragraphs=st.lists(st.sampled_from(PARAGRAPHS), min_size=1, max_size=3))
     def write(self, name: str, paragraphs: list[str]) -> None:
         self.now[name] = "# On versions\n\n" + "\n\n".join(paragraphs) + "\n"
 
-    @precondition(lambda self: len(self.now) > 1)
-    @rule(data=st.data())
-    def delete(self, data: st.DataObject) -> None:
-        del self.now[data.draw(st.sampled_from(sorted(self.now)))]
+    def delete(self, name: str) -> None:
+        if len(self.now) > 1:
+            self.now.pop(name, None)
 
-    @precondition(lambda self: len(self.now) < len(NAMES))
-    @rule(data=st.data(), keep=st.booleans())
-    def rename_or_copy(self, data: st.DataObject, keep: bool) -> None:
-        name = data.draw(st.sampled_from(sorted(self.now)))
-        self.now[data.draw(st.sampled_from(sorted(set(NAMES) - set(self.now))))] = self.now[name]
-        if not keep:
-            del self.now[name]
+    def copy(self, name: str, to: str) -> None:
+        if name in self.now:
+            self.now[to] = self.now[name]
 
-    @precondition(lambda self: self.versions)
-    @rule(data=st.data())
-    def revert(self, data: st.DataObject) -> None:
-        self.now = dict(self.versions[data.draw(st.sampled_from(sorted(self.versions)))].documents)
+    def rename(self, name: str, to: str) -> None:
+        if name in self.now:
+            self.now[to] = self.now.pop(name)
+
+    def revert(self, version: int) -> None:
+        if version in self.versions:
+            self.now = dict(self.versions[version].documents)
 
     # -- versions
 
-    @rule(publish=st.booleans())
-    def run(self, publish: bool) -> None:
+    @rule(edits=st.lists(EDITS, max_size=3), publish=st.booleans())
+    def run(self, edits: list[Edit], publish: bool) -> None:
+        for edit, *arguments in edits:
+            getattr(self, edit)(*arguments)
         self.state.become(self.now)
         planned = self.state.plan()
         report = self.state.run(publish=publish)
@@ -189,8 +200,8 @@ def test_model(database: str) -> None:
     run_state_machine_as_test(
         OnThisDatabase,
         settings=settings(
-            max_examples=25,
-            stateful_step_count=12,
+            max_examples=20,
+            stateful_step_count=10,
             deadline=None,
             derandomize=True,
             database=None,
