@@ -26,7 +26,7 @@ run: setup
 	mkdir -p $(PREFECT_HOME)
 	$(BIN)/python -m flows.ingest --home .
 	$(BIN)/snapdex log
-	$(BIN)/snapdex search "How do I fail over the booking database?" -k 3
+	$(BIN)/snapdex search "What does error TM-5013 mean?" -k 3
 
 test: setup lint
 	$(BIN)/python -m pytest -q

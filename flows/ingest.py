@@ -61,7 +61,7 @@ def ingest(
         embedded = embed_chunks(config, workspace)
         prepared = job.Prepared(collected, parsed, chunked, forecast)
         counts = job.report_of(prepared, embedded)
-        built = build_version(config, workspace, report=counts, quarantined=prepared.quarantined)
+        built = build_version(config, workspace, epoch=forecast.epoch, report=counts, quarantined=prepared.quarantined)
         report = publish_version(config, workspace, counts, built, publish=publish, reason=None, began=began)
     get_run_logger().info("%s v%s published=%s", report["index"], report["version"], report["published"])
     key = "ingest-" + config.index.name.replace(".", "-").replace("_", "-")

@@ -22,7 +22,8 @@ class IndexConfig(Section):
 class CollectConfig(Section):
     sources: list[str] = ["data/sample"]
     include: list[str] = ["**"]
-    exclude: list[str] = ["**/.*", "**/.*/**", "**/~$*", "**/__pycache__/**"]
+    exclude: list[str] = []
+    hidden: bool = False  # whether hidden files and those of editors are documents too
     mass_delete_share: float = Field(0.3, ge=0, le=1)  # both must be passed for the guard to stop a run
     mass_delete_documents: int = Field(10, ge=0)
 

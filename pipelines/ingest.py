@@ -34,7 +34,8 @@ class Prepared:
 
     @property
     def quarantined(self) -> list[Quarantined]:
-        return [*self.collected.quarantined, *self.parsed.quarantined]
+        by_uri = {q.uri: q for q in [*self.parsed.quarantined, *self.collected.quarantined]}
+        return [by_uri[uri] for uri in sorted(by_uri)]
 
     def documents(self) -> dict[str, int]:
         """Every input in exactly one place: total = indexed; quarantined and excluded ones are counted beside it."""
@@ -77,6 +78,8 @@ def prepare(
 ) -> Prepared:
     """Bring documents, elements and chunks up to date with the sources, and compare them with the active version."""
     progress = progress or Silent()
+    if config.gate.golden:
+        evaluate.read_golden(workspace.root / config.gate.golden)  # what the gate would refuse is refused at once
     collected = collect.run(
         config,
         workspace,
@@ -105,6 +108,7 @@ def forecast_of(config: Config, workspace: Workspace, *, allow_mass_delete: bool
         )
     with index.connect(index.database_url(workspace)) as connection:
         index.migrate(connection)
+        index.check_parameters(connection, config.index)
         found = index.forecast(connection, config.index.name, rows, workspace.store("chunks"))
     removed = len(found.documents.removed)
     if not allow_mass_delete:
@@ -146,7 +150,14 @@ def run(
         embedded = embed.run(config, workspace, recompute=recompute, progress=progress)
         remember_rate(config, workspace, embedded.embedded, embedded.encode_seconds)
         report = report_of(prepared, embedded)
-        built = index.build(config, workspace, report=report, quarantined=prepared.quarantined, progress=progress)
+        built = index.build(
+            config,
+            workspace,
+            epoch=prepared.forecast.epoch,
+            report=report,
+            quarantined=prepared.quarantined,
+            progress=progress,
+        )
         return finish(config, workspace, report, built, publish=publish, reason=reason, began=began)
 
 

@@ -34,7 +34,10 @@ def write_documents(workspace: Workspace, index: str, documents: Iterable[Docume
 def read_documents(workspace: Workspace, index: str) -> list[Document]:
     """The present documents, by URI. Raises `InputError` where nothing was collected yet."""
     manifest = _required(workspace, index, "documents")
-    return [document_from_row(row) for row in _rows(manifest, columns=4)]
+    try:
+        return [document_from_row(row) for row in _rows(manifest, columns=4)]
+    except ValueError as error:
+        raise _unknown_row(manifest) from error
 
 
 # -- elements: what parse made of it -----------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def make_revision(parsed: Parsed, config: ChunkConfig, counter: TokenCounter) ->
     while todo:
         ranges = [each for first, last, limit in todo for each in cutter.cut(first, last, limit)]
         made = [cutter.chunk(low, high) for low, high in ranges]
-        counts = counter.count([chunk.embedded_text for chunk in made])
+        counts = cutter.counts(ranges, made)
         todo = []
         for (low, high), chunk, count in zip(ranges, made, counts, strict=True):
             # A tokenizer may count a slice on its own differently than within the text: cut it again, tighter.
@@ -57,6 +57,16 @@ class _Cutter:
         """Tokens of a range of pieces with its context: what `limit` bounds."""
         text = self.tokens.count(self.pieces[low].start, self.pieces[high - 1].end)
         return text + self.context(low, high)[1]
+
+    def counts(self, ranges: Sequence[tuple[int, int]], chunks: Sequence[Chunk]) -> list[int]:
+        """Tokens of each chunk as it is embedded."""
+        if not self.counter.additive:
+            return self.counter.count([chunk.embedded_text for chunk in chunks])
+        special = self.counter.special_tokens
+        return [
+            self.tokens.count(chunk.start, chunk.end) + self.context(low, high)[1] + special
+            for (low, high), chunk in zip(ranges, chunks, strict=True)
+        ]
 
     def chunk(self, low: int, high: int) -> Chunk:
         text = self.parsed.text

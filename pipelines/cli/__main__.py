@@ -10,6 +10,8 @@ import click
 from pipelines.cli.app import cli
 from pipelines.errors import SnapdexError
 
+GOES_ON = "finished work is kept: the same command goes on from there"
+
 
 def main() -> None:
     """Run the command line and exit: 0, or what CONTRACT's table of exit codes says."""
@@ -17,9 +19,12 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
+class Terminated(BaseException):
+    """SIGTERM as an exception, so that finished work is written and worker processes go."""
+
+
 def _terminated(number: int, frame: FrameType | None) -> None:
-    """End as an exception would, so that finished work is written and worker processes go."""
-    sys.exit(128 + number)
+    raise Terminated
 
 
 def run(arguments: list[str]) -> int:
@@ -34,7 +39,9 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         return _say(error.format_message(), "snapdex --help", 2)
     except (KeyboardInterrupt, click.Abort):
-        return _say("interrupted", "finished work is kept: the same command goes on from there", 130)
+        return _say("interrupted", GOES_ON, 130)
+    except Terminated:
+        return _say("terminated", GOES_ON, 128 + signal.SIGTERM)
     except SystemExit:  # how click ends when the reader of our output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0

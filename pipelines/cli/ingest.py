@@ -36,7 +36,8 @@ def run(
     """Bring the index up to date with its sources and publish the result as a new version.
 
     SOURCE is a directory, a file, a glob, a BEIR corpus.jsonl, git+URL-or-path@rev, or any fsspec URL; without one,
-    collect.sources of params.yaml. Only what changed is parsed and embedded. Documents that cannot be processed go to
+    collect.sources of params.yaml, relative to the workspace. Together they are the whole corpus: a document that is in
+    none of them any more is removed. Only what changed is parsed and embedded. Documents that cannot be processed go to
     quarantine, and the rest goes on. If nothing changed, nothing is published.
 
     \b
@@ -52,7 +53,7 @@ def run(
             settings.config,
             settings.workspace,
             sources=sources,
-            base=Path.cwd(),
+            base=Path.cwd() if sources else None,
             publish=not no_publish,
             allow_mass_delete=allow_mass_delete,
             recompute=recompute,
@@ -104,7 +105,7 @@ def plan(settings: Settings, sources: tuple[str, ...], allow_mass_delete: bool, 
             settings.config,
             settings.workspace,
             sources=sources,
-            base=Path.cwd(),
+            base=Path.cwd() if sources else None,
             allow_mass_delete=allow_mass_delete,
             recompute=recompute,
             progress=progress,

@@ -56,5 +56,8 @@ def _filter(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise click.UsageError(f"--filter {text!r} is not KEY=VALUE")
-    parsed = yaml.safe_load(value) if key != "document" else value
+    try:
+        parsed = yaml.safe_load(value) if key != "document" else value
+    except yaml.YAMLError:
+        parsed = value  # a text that YAML reads as something unfinished
     return key, parsed if isinstance(parsed, str | int | float | bool) else value

@@ -36,6 +36,8 @@ from pipelines.progress import Progress, Silent
 
 __all__ = ["CollectReport", "parse_source", "refuse_mass_deletion", "run", "write_documents"]
 
+HIDDEN = ["**/.*", "**/.*/**", "**/~$*", "**/__pycache__/**"]  # of editors, systems and version control
+LONGEST_URI_BYTES = 2048  # a B-tree of Postgres takes keys of 2,704 bytes at most
 LARGE_BYTES = 16 * 2**20  # a document this large is flushed at once, so that a writer never holds two of them
 
 
@@ -82,7 +84,8 @@ def run(
     if not texts:
         raise ConfigError("there is no source", hint="name one, or set collect.sources in params.yaml")
     clones = (workspace.scratch or workspace.state) / "git"
-    compiled = rules(config.collect.include, config.collect.exclude)
+    hidden = [] if config.collect.hidden else HIDDEN
+    compiled = rules(config.collect.include, [*hidden, *config.collect.exclude])
     places = [parse_source(text, base or workspace.root, clones) for text in texts]
     memory = workspace.state / "cache" / index / "seen.tsv"
     seen, before = read_seen(memory), _previous(workspace, index)
@@ -152,6 +155,10 @@ class Found:
 
     @classmethod
     def of(cls, source: Source, listing: Listing) -> "Found":
+        for entry in listing.entries:
+            if len(entry.uri.encode("utf-8")) > LONGEST_URI_BYTES:
+                listing.skip(entry.uri[:80] + "...", f"its name is longer than {LONGEST_URI_BYTES:,} bytes")
+        listing.entries = [e for e in listing.entries if len(e.uri.encode("utf-8")) <= LONGEST_URI_BYTES]
         listing.entries.sort(key=lambda entry: entry.uri)
         return cls(source, source_code(source.key), listing, [], {}, {}, [])
 

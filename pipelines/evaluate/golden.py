@@ -32,11 +32,13 @@ def read_golden(path: Path, split: str = "test") -> list[Query]:
         return list(_beir(path, split))
     queries = []
     for number, row in _rows(path):
-        if not isinstance(row.get("question"), str) or not isinstance(row.get("documents", []), list):
+        documents = row.get("documents", [])
+        if not isinstance(row.get("question"), str) or not isinstance(documents, list):
             raise _wrong(path, number, 'needs "question" and "documents"')
-        answerable = row.get("answerable", True) and bool(row.get("documents"))
-        documents = row["documents"] if answerable else []
-        queries.append(Query(str(row.get("_id", number)), row["question"], dict.fromkeys(documents, 1)))
+        if not all(isinstance(document, str) for document in documents):
+            raise _wrong(path, number, '"documents" must be a list of texts')
+        relevant = dict.fromkeys(documents, 1) if row.get("answerable", True) else {}
+        queries.append(Query(str(row.get("_id", number)), row["question"], relevant))
     if not queries:
         raise InputError(f"{path} has no query", hint="see docs/evaluation.md for the formats")
     return queries
@@ -75,7 +77,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     if not isinstance(row, dict):
                         raise _wrong(path, number, "is not an object")
                     yield number, row
-    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the golden set {path} cannot be read: {error}", hint="see docs/evaluation.md") from None
 
 

@@ -10,6 +10,7 @@ The SQL of search lives in sql/functions.sql, because readers in other languages
 
 from pipelines.index.build import BuildReport
 from pipelines.index.build import run as build
+from pipelines.index.catalog import check_parameters
 from pipelines.index.db import connect, database_url
 from pipelines.index.forecast import Forecast, forecast
 from pipelines.index.migrate import migrate
@@ -25,6 +26,7 @@ __all__ = [
     "Reader",
     "Result",
     "build",
+    "check_parameters",
     "connect",
     "database_url",
     "forecast",

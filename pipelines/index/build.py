@@ -53,6 +53,7 @@ def run(
     config: Config,
     workspace: Workspace,
     *,
+    epoch: int | None = None,
     report: dict[str, Any] | None = None,
     quarantined: Sequence[Quarantined] = (),
     progress: Progress | None = None,
@@ -60,7 +61,8 @@ def run(
     """Load what the database lacks of the present manifests and seal it; an equal newest or active version is reused.
 
     Writes manifest `snapshot`, the stable summary that `verify` compares with the database. Nothing is published.
-    `report`: what the run counted, kept with the version.
+    `epoch`: of the index when its changes were forecast; `ConflictError` when somebody has published since, because
+    what the forecast counted and the guards allowed is no longer what would happen. `report`: kept with the version.
     """
     began = time.monotonic()
     progress = progress or Silent()
@@ -70,6 +72,11 @@ def run(
     with connect(url) as connection, translated_errors():
         migrate(connection)
         index = ensure_index(connection, config.index)
+        if epoch is not None and index.epoch != epoch:
+            raise ConflictError(
+                f"index {index.name} was published by somebody else: version {index.active_version} is active now",
+                hint="run again: it compares with that version, and finished work is kept",
+            )
         snapshot = snapshot_of(rows, recipe, space_facts["space"])
         version = reusable_version(connection, index, snapshot)
         created = version is None

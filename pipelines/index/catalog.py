@@ -1,5 +1,6 @@
 """What indexes, versions and spaces there are: rows of the shared schema as values."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -104,7 +105,21 @@ def get_index(connection: Connection, name: str) -> Index:
 
 def ensure_index(connection: Connection, config: IndexConfig) -> Index:
     """The index of this name, made if it is new. Raises `ConfigError` when a parameter fixed for life differs."""
-    index = find_index(connection, config.name) or _make_index(connection, config)
+    check_parameters(connection, config)
+    return find_index(connection, config.name) or _make_index(connection, config)
+
+
+def check_parameters(connection: Connection, config: IndexConfig) -> None:
+    """Raises `ConfigError` where the index has, or could be made with, other fixed parameters than these."""
+    index = find_index(connection, config.name)
+    if index is None:
+        known = [str(name) for (name,) in connection.execute("SELECT cfgname FROM pg_ts_config ORDER BY 1").fetchall()]
+        if config.language not in known:
+            raise ConfigError(
+                f"index.language: Postgres knows no text search configuration {config.language}",
+                hint="one of: " + ", ".join(known),
+            )
+        return
     for key, ours, theirs in (
         ("language", config.language, index.language.rpartition("snapdex_")[2].rpartition(".")[2]),
         ("average_terms", config.average_terms, index.average_terms),
@@ -114,16 +129,9 @@ def ensure_index(connection: Connection, config: IndexConfig) -> Index:
                 f"index.{key} is {ours}, but index {config.name} was made with {theirs}",
                 hint=f"set it back to {theirs}, or name another index: the scores of all versions depend on it",
             )
-    return index
 
 
 def _make_index(connection: Connection, config: IndexConfig) -> Index:
-    known = connection.execute("SELECT cfgname FROM pg_ts_config ORDER BY 1").fetchall()
-    if (config.language,) not in known:
-        raise ConfigError(
-            f"index.language: Postgres knows no text search configuration {config.language}",
-            hint="one of: " + ", ".join(str(name) for (name,) in known),
-        )
     with translated_errors(), connection.transaction():
         with connection.cursor(row_factory=scalar_row) as cursor:
             index_id = cursor.execute(
@@ -184,7 +192,11 @@ def get_version(connection: Connection, index: Index, name: str | int) -> Versio
     Raises `NotFoundError` where nothing or more than one snapshot matches. Of several versions of one snapshot it is
     the newest.
     """
-    found = versions_named(connection, index, str(name))
+    found = (
+        versions_of_number(connection, index, name)
+        if isinstance(name, int)
+        else versions_named(connection, index, name)
+    )
     snapshots = {version.snapshot for version in found}
     if not found:
         raise NotFoundError(f"index {index.name} has no version {name}", hint="`snapdex log` lists the versions")
@@ -193,6 +205,12 @@ def get_version(connection: Connection, index: Index, name: str | int) -> Versio
             f"{name} is the beginning of {len(snapshots)} snapshot ids", hint="give more digits of the one you mean"
         )
     return found[0]
+
+
+def versions_of_number(connection: Connection, index: Index, number: int) -> list[Version]:
+    with connection.cursor(row_factory=class_row(Version)) as cursor:
+        statement = f"{_VERSION} WHERE v.index_id = %s AND v.number = %s"
+        return cursor.execute(statement.encode(), [index.id, number]).fetchall()
 
 
 def versions_named(connection: Connection, index: Index, name: str) -> list[Version]:
@@ -214,9 +232,11 @@ def versions_named(connection: Connection, index: Index, name: str) -> list[Vers
 
 def set_tag(connection: Connection, index: Index, name: str, version: int) -> None:
     """Let `name` stand for the version. Raises `ConfigError` for names that already mean something else."""
-    if name == "active" or name.removeprefix("v").isdecimal() or not name or any(c.isspace() for c in name):
+    taken = re.fullmatch(r"active|v?\d+|[0-9a-f]{4,}", name, re.IGNORECASE)
+    if taken or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]{0,99}", name):
         raise ConfigError(
-            f"{name!r} cannot be a tag: it reads as a version", hint="choose a name such as before-migration"
+            f"{name!r} cannot be a tag: it reads as a version, or is not a plain word",
+            hint="choose a name such as before-migration: letters, digits, dot, dash, underscore",
         )
     connection.execute(
         "INSERT INTO snapdex.tag (index_id, name, version) VALUES (%s, %s, %s)"

@@ -111,6 +111,10 @@ def translated_errors() -> Iterator[None]:
         if "snapdex" not in _primary(error):
             raise
         raise NotFoundError("there is no index in this database yet", hint="make one with: snapdex run") from error
+    except (errors.ProgramLimitExceeded, errors.StatementTooComplex, errors.TooManyColumns) as error:
+        raise InputError(
+            f"this is too large for Postgres: {_primary(error)}", hint="make the query, the name or the vector smaller"
+        ) from error
     except psycopg.OperationalError as error:
         raise ServiceUnavailable(
             f"the connection to Postgres broke: {_primary(error)}", hint="run again: finished work is kept"

@@ -23,11 +23,13 @@ class Forecast:
     total_chunks: int
     added_chunks: int
     removed_chunks: int
+    epoch: int  # of the index when it was compared: publishing goes on from here or not at all
 
 
 def forecast(connection: Connection, index_name: str, rows: Sequence[ChunksRow], store: Store) -> Forecast:
     """Compare `rows` with the active version; reads the chunks of revisions that differ, and no others."""
-    index = find_index(connection, index_name)
+    index = find_index(connection, index_name)  # pointer and epoch in one row; versions themselves do not change
+    epoch = index.epoch if index else 0
     before = active_members(connection, index) if index and index.active_version is not None else {}
     documents = document_changes(
         {uri: sha for uri, (sha, _) in before.items()}, {row.uri: row.content_sha256 for row in rows}
@@ -38,11 +40,11 @@ def forecast(connection: Connection, index_name: str, rows: Sequence[ChunksRow],
     for _, value in store.read(new - old):
         incoming.update(chunk.key for chunk in Revision.from_json(value).chunks)
     if index is None or not before:
-        return Forecast(documents, len(rows), len(incoming), len(incoming), 0)
+        return Forecast(documents, len(rows), len(incoming), len(incoming), 0, epoch)
     total, outgoing, staying = _chunk_keys(connection, index, old - new, incoming)
     added = incoming - outgoing - staying
     removed = outgoing - incoming - staying
-    return Forecast(documents, len(rows), total + len(added) - len(removed), len(added), len(removed))
+    return Forecast(documents, len(rows), total + len(added) - len(removed), len(added), len(removed), epoch)
 
 
 def active_members(connection: Connection, index: Index) -> dict[str, tuple[str, bytes]]:

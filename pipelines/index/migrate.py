@@ -72,9 +72,10 @@ def migrate(connection: Connection, *, up_to: int | None = None) -> None:
 
 def installed_state(connection: Connection) -> str | None:
     """What is installed, as `migration number : hash of the functions`; None where nothing is."""
-    if connection.execute("SELECT to_regclass('snapdex.installed')").fetchone() == (None,):
-        return None
-    row = connection.execute("SELECT state FROM snapdex.installed").fetchone()
+    with translated_errors():
+        if connection.execute("SELECT to_regclass('snapdex.installed')").fetchone() == (None,):
+            return None
+        row = connection.execute("SELECT state FROM snapdex.installed").fetchone()
     return str(row[0]) if row else None
 
 

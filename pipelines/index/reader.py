@@ -11,7 +11,7 @@ from pipelines.errors import ConfigError
 from pipelines.files import Workspace
 from pipelines.index.catalog import Version, get_index, get_version
 from pipelines.index.db import Connection, connect, database_url, translated_errors
-from pipelines.index.search import Result, search
+from pipelines.index.search import Result, plain, search
 from pipelines.models import resolve_model
 
 QueryEncoder = Callable[[str, Version], Sequence[float]]  # a query, and the version that it goes to
@@ -42,6 +42,7 @@ class Reader:
         model of that version, whatever params.yaml says now: a rollback brings the old model back.
         """
         mode = mode or self.config.search.mode
+        query = plain(query)
         with translated_errors():
             version = get_version(self.connection, get_index(self.connection, self.name), at or "active")
         return search(
@@ -49,7 +50,7 @@ class Reader:
             self.name,
             query,
             vector=None if mode == "lexical" else self._encode(query, version),
-            k=k or self.config.search.k,
+            k=self.config.search.k if k is None else k,
             mode=mode,
             at=version.number,
             filter=filter,
@@ -71,6 +72,11 @@ def open_index(
     `encode`: from a query to its vector; by default the model of the version, loaded when a query needs it.
     """
     home = Workspace((workspace or Path(os.environ.get("SNAPDEX_HOME") or ".")).resolve())
+    if config is None and not home.params.exists() and not os.environ.get("SNAPDEX_DATABASE_URL"):
+        raise ConfigError(
+            f"{home.root} is not a workspace: it has no params.yaml",
+            hint="set SNAPDEX_HOME to a workspace, or SNAPDEX_DATABASE_URL to its database",
+        )
     settings = config or (load_config(home.params) if home.params.exists() else Config())
 
     def with_model(query: str, version: Version) -> Sequence[float]:

@@ -8,7 +8,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pipelines.errors import IntegrityError
-from pipelines.index.catalog import OPEN, Index, Space, get_index, get_version, use_schema, versions_named
+from pipelines.index.catalog import OPEN, Index, Space, get_index, get_version, use_schema, versions_of_number
 from pipelines.index.catalog import Version as VersionRow
 from pipelines.index.db import Connection
 from pipelines.manifests import ChunksRow
@@ -45,7 +45,7 @@ def seal(
         ).fetchone()
         assert locked is not None
         number, parent = int(locked[0]), locked[1]
-        for newest in versions_named(connection, index, str(number - 1)):
+        for newest in versions_of_number(connection, index, number - 1):
             if newest.snapshot == wanted:  # another builder of the same content was faster
                 return newest
         _check_complete(connection, space)
@@ -68,11 +68,14 @@ def seal(
 
 def _copy_goal(connection: Connection, rows: Sequence[ChunksRow]) -> None:
     """Temporary table `goal`: the membership that the version shall have."""
-    connection.execute('CREATE TEMP TABLE goal_row (document text COLLATE "C", key bytea, leaf bytea) ON COMMIT DROP')
+    connection.execute(
+        'CREATE TEMP TABLE goal_row (document text COLLATE "C", key bytea, leaf bytea, chunks_sha256 bytea)'
+        " ON COMMIT DROP"
+    )
     with connection.cursor().copy("COPY goal_row FROM STDIN (FORMAT BINARY)") as copy:
-        copy.set_types(["text", "bytea", "bytea"])
+        copy.set_types(["text", "bytea", "bytea", "bytea"])
         for row in rows:
-            copy.write_row((row.uri, row.revision_key, leaf_of(row)))
+            copy.write_row((row.uri, row.revision_key, leaf_of(row), bytes.fromhex(row.chunks_sha256)))
     connection.execute(
         "CREATE TEMP TABLE goal ON COMMIT DROP AS"
         " SELECT g.document, r.id AS revision_id, g.leaf FROM goal_row g LEFT JOIN revision r USING (key);"
@@ -83,6 +86,14 @@ def _copy_goal(connection: Connection, rows: Sequence[ChunksRow]) -> None:
 def _check_complete(connection: Connection, space: Space) -> None:
     """For the whole version, not for its differences: after a change of the space and back, old documents may lack
     vectors too."""
+    differing = connection.execute(
+        "SELECT count(*) FROM goal_row g JOIN revision r USING (key) WHERE r.chunks_sha256 <> g.chunks_sha256"
+    ).fetchone()
+    if differing != (0,):
+        raise IntegrityError(
+            "the database holds other chunks for some revisions than the files do",
+            hint="`snapdex verify` says which side is wrong; nothing was changed",
+        )
     row = connection.execute(
         sql.SQL(
             """

@@ -1,12 +1,15 @@
 """Search: one statement against one version, hits with their lineage."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from pipelines.errors import InputError
 from pipelines.index.db import Connection, translated_errors
 
 
@@ -67,7 +70,8 @@ def search(
 
     Raises `NotFoundError` for an index without such a version.
     """
-    with translated_errors(), connection.cursor(row_factory=dict_row) as cursor:
+    query = plain(query)
+    with _refused_input(), translated_errors(), connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
             "WITH v AS MATERIALIZED (SELECT (snapdex._resolve(%(index)s, %(at)s)).*)"
             " SELECT v.number, v.snapshot AS of_snapshot, h.* FROM v LEFT JOIN LATERAL snapdex.retrieve("
@@ -87,6 +91,22 @@ def search(
         ).fetchall()
     hits = [_hit(row) for row in rows if row["rank"] is not None]
     return Result(index, rows[0]["number"], rows[0]["of_snapshot"], query, mode, not hits, hits)
+
+
+def plain(query: str) -> str:
+    """The query without what Postgres text cannot hold: NUL and lone surrogates, which match nothing anyway."""
+    return query.replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
+
+
+@contextmanager
+def _refused_input() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.DataError as error:
+        detail = " ".join(str(error).split())
+        raise InputError(
+            f"the query or its filter cannot be used: {detail}", hint="see `snapdex search --help`"
+        ) from error
 
 
 def _hit(row: Mapping[str, Any]) -> Hit:

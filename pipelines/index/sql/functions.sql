@@ -34,7 +34,7 @@ CREATE OR REPLACE FUNCTION snapdex._live(chunk_id text, filtered boolean) RETURN
     SELECT format('(SELECT true FROM occurrence o JOIN membership m USING (revision_id)%s WHERE o.chunk_id = %s
                     AND m.from_version <= $2 AND m.to_version > $2%s LIMIT 1)',
                   CASE WHEN filtered THEN ' JOIN revision r ON r.id = o.revision_id' ELSE '' END, chunk_id,
-                  CASE WHEN filtered THEN ' AND r.metadata @> $3 AND m.document LIKE $4' ELSE '' END)
+                  CASE WHEN filtered THEN ' AND (r.metadata || jsonb_strip_nulls(jsonb_build_object(''title'', r.title, ''media_type'', r.media_type))) @> $3 AND m.document LIKE $4' ELSE '' END)
 $$;
 
 CREATE OR REPLACE FUNCTION snapdex._path_pattern(filter jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS $$
@@ -60,7 +60,8 @@ BEGIN
     PERFORM set_config('search_path', format('%I, {vector_schema}, pg_catalog', content), true);
     IF filtered THEN
         EXECUTE 'SELECT coalesce(sum(r.chunks), 0) FROM membership m JOIN revision r ON r.id = m.revision_id
-                 WHERE m.from_version <= $1 AND m.to_version > $1 AND r.metadata @> $2 AND m.document LIKE $3'
+                 WHERE m.from_version <= $1 AND m.to_version > $1 AND m.document LIKE $3 AND (r.metadata
+                 || jsonb_strip_nulls(jsonb_build_object(''title'', r.title, ''media_type'', r.media_type))) @> $2'
         INTO in_reach USING v.number, metadata, paths;
     END IF;
     -- The share of the graph decides: below it, walking past foreign chunks costs more than computing every distance,
@@ -93,7 +94,7 @@ BEGIN
                      ORDER BY near.d, chunk.key LIMIT $5)
              SELECT array_agg(top.chunk_id ORDER BY d, key), array_agg(1 - d ORDER BY d, key) FROM top',
             CASE WHEN filtered THEN ' JOIN revision r ON r.id = m.revision_id' ELSE '' END,
-            CASE WHEN filtered THEN ' AND r.metadata @> $3 AND m.document LIKE $4' ELSE '' END, vectors)
+            CASE WHEN filtered THEN ' AND (r.metadata || jsonb_strip_nulls(jsonb_build_object(''title'', r.title, ''media_type'', r.media_type))) @> $3 AND m.document LIKE $4' ELSE '' END, vectors)
         INTO ids, scores USING query, v.number, metadata, paths, k;
     END IF;
     RETURN QUERY SELECT * FROM unnest(ids, scores);
@@ -206,7 +207,8 @@ BEGIN
                          o.parent_start, o.parent_end
                   FROM occurrence o WHERE o.chunk_id = hit.id ORDER BY o.revision_id, o.ordinal) o
             JOIN membership m USING (revision_id) JOIN revision r ON r.id = o.revision_id
-            WHERE m.from_version <= $4 AND m.to_version > $4 AND r.metadata @> $6 AND m.document LIKE $7
+            WHERE m.from_version <= $4 AND m.to_version > $4 AND m.document LIKE $7 AND (r.metadata
+                || jsonb_strip_nulls(jsonb_build_object(''title'', r.title, ''media_type'', r.media_type))) @> $6
             ORDER BY m.document, o.ordinal LIMIT 1) p
          ORDER BY hit.rank'
     USING ids, scores, k, v.number, v.snapshot, filter - 'document', snapdex._path_pattern(filter);
@@ -227,8 +229,20 @@ DECLARE
     ids bigint[];
     scores float8[];
 BEGIN
+    k := coalesce(k, 10);
+    filter := coalesce(filter, '{}');
     IF k < 1 OR k > 10000 THEN
         RAISE EXCEPTION 'k must be between 1 and 10000, not %', k USING ERRCODE = 'SX002';
+    ELSIF coalesce(mode, '') NOT IN ('dense', 'lexical', 'hybrid') THEN
+        RAISE EXCEPTION 'mode must be dense, lexical or hybrid, not %', mode USING ERRCODE = 'SX002';
+    ELSIF jsonb_typeof(filter) <> 'object' OR coalesce(jsonb_typeof(filter->'document'), 'string') <> 'string' THEN
+        RAISE EXCEPTION 'the filter must be an object, and its document a text' USING ERRCODE = 'SX002';
+    ELSIF mode <> 'lexical' AND coalesce(vector_norm(query_vector), 0) = 0 THEN
+        RAISE EXCEPTION 'the query vector is missing or zero' USING ERRCODE = 'SX002';
+    ELSIF mode <> 'dense' AND query_text IS NULL THEN
+        RAISE EXCEPTION 'the query text is missing' USING ERRCODE = 'SX002';
+    ELSIF mode = 'hybrid' AND coalesce(dense_weight NOT BETWEEN 0 AND 1, true) THEN
+        RAISE EXCEPTION 'dense_weight must be between 0 and 1, not %', dense_weight USING ERRCODE = 'SX002';
     END IF;
     IF mode <> 'lexical' AND vector_dims(query_vector) <> dimension THEN
         RAISE EXCEPTION 'the query vector has % dimensions, version % needs %', vector_dims(query_vector), v.number, dimension
