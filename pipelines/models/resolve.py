@@ -271,7 +271,8 @@ def _import_mlflow() -> Any:
         raise ConfigError(
             "embed.model mlflow:... needs MLflow, which is not installed", hint="pip install 'snapdex[train]'"
         ) from None
-    if not mlflow.tracking.is_tracking_uri_set():  # type: ignore[no-untyped-call] # MLflow would make an empty registry in the current directory
+    # MLflow would make an empty registry in the current directory.
+    if not mlflow.tracking.is_tracking_uri_set():
         raise ConfigError("embed.model mlflow:... needs a registry", hint="set MLFLOW_TRACKING_URI")
     return mlflow
 
