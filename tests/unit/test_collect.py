@@ -168,6 +168,13 @@ def test_excluded_documents_are_counted_by_rule(place: Place) -> None:
     assert report.excluded == {"**/.*": 2, "drafts/": 1, "not included": 1}
 
 
+def test_excluding_one_folder_does_not_include_hidden_files(place: Place) -> None:
+    for name in ("a.md", ".env", "web/b.html"):
+        place.write(name, "text")
+    assert place.run(collect={"exclude": ["web/"]}).total == 1
+    assert place.run(collect={"hidden": True}).total == 3
+
+
 def test_an_excluded_directory_need_not_be_readable(open_place: Place) -> None:
     place = open_place
     place.write("a.md", "x")

@@ -352,7 +352,7 @@ def test_an_archive_is_a_source_and_nothing_climbs_out_of_it(corpus: Corpus, tmp
         file.writestr("docs/a.md", "a")
         file.writestr("docs/x/b.md", "b")
         file.writestr("docs/../../evil.md", "evil")
-    report = corpus.run(f"zip://docs::{archive}", collect={"exclude": []})
+    report = corpus.run(f"zip://docs::{archive}", collect={"hidden": True})
     assert corpus.contents() == {"a.md": b"a", "x/b.md": b"b"}
     assert corpus.run(f"zip://docs::{archive}").unchanged == 2
     assert [uri for uri, _ in report.skipped] == ["../../evil.md"]
