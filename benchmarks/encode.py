@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 def measure(options: Options) -> Report:
-    rounds = 2 if quick else 1  # a whole turn takes about a quarter of an hour on two cores
+    rounds = 2 if options.quick else 1  # a whole turn takes about a quarter of an hour on two cores
     wholes: list[dict[str, float]] = []
     alones: list[tuple[float, float]] = []
     with real_data("docs-prefect", options.data) as collection:
