@@ -24,7 +24,7 @@ from pipelines.files import Store, Workspace
 from pipelines.models import resolve_model
 
 CONFIG = config_of(collect={"sources": ["source"]}, embed={"model": "minilm"})
-QUICK_FILES = 40
+QUICK_FILES = 150
 
 T = TypeVar("T")
 
