@@ -126,9 +126,6 @@ class Store:
         places = [self.directory] + ([self.overlay] if self.overlay else [])
         return [path for place in places if place.is_dir() for path in sorted(place.glob("[0-9a-f]*.parquet"))]
 
-    def __contains__(self, key: bytes) -> bool:
-        return not self.missing([key])
-
     def keys(self) -> Iterator[bytes]:
         """Every key, in the order of the segments; one that stands in two of them comes twice."""
         for path in self.segments():

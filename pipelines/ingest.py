@@ -37,6 +37,10 @@ class Prepared:
         by_uri = {q.uri: q for q in [*self.parsed.quarantined, *self.collected.quarantined]}
         return [by_uri[uri] for uri in sorted(by_uri)]
 
+    def reasons(self) -> list[dict[str, str]]:
+        """Each document in quarantine, and why."""
+        return [{"document": q.uri, "reason": q.reason.value, "detail": q.detail} for q in self.quarantined]
+
     def documents(self) -> dict[str, int]:
         """Every input in exactly one place: total = indexed; quarantined and excluded ones are counted beside it."""
         changes = self.forecast.documents
@@ -169,9 +173,7 @@ def report_of(prepared: Prepared, embedded: embed.EmbedReport) -> dict[str, Any]
         "parsed": prepared.parsed.parsed,
         "embedded": embedded.embedded,
         "seconds": {**prepared.seconds(), "embed": embedded.seconds},
-        "quarantined": [
-            {"document": q.uri, "reason": q.reason.value, "detail": q.detail} for q in prepared.quarantined
-        ],
+        "quarantined": prepared.reasons(),
     }
 
 
@@ -291,9 +293,7 @@ def plan(
                 "removed": changes.removed,
                 "renamed": changes.renamed,
             },
-            "quarantined": [
-                {"document": q.uri, "reason": q.reason.value, "detail": q.detail} for q in prepared.quarantined
-            ],
+            "quarantined": prepared.reasons(),
         }
 
 

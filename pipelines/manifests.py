@@ -196,6 +196,11 @@ def embeddings_rows(manifest: Manifest) -> list[EmbeddingsRow]:
         raise _unknown_row(manifest) from error
 
 
+def vectors_store(space: str) -> str:
+    """The name of the store that holds the vectors of a space."""
+    return f"embeddings/{space[:16]}"
+
+
 # -- all ---------------------------------------------------------------------------------------------------------------
 
 _MADE_BY = {"documents": "collect", "elements": "parse", "chunks": "chunk", "embeddings": "embed"}

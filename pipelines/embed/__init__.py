@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from pipelines.config import Config
 from pipelines.embed.encoders import Encoder, checked, load_encoder
-from pipelines.embed.work import Work, groups, plan_work, vectors_store
+from pipelines.embed.work import Work, groups, plan_work
 from pipelines.files import Manifest, SegmentWriter, Workspace
+from pipelines.manifests import vectors_store
 from pipelines.model import Chunk
 from pipelines.models import EmbeddingModel, resolve_model
 from pipelines.progress import Progress, Silent

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipelines.config import Config
 from pipelines.files import Store, Workspace, missing_rows, read_manifest
-from pipelines.manifests import EmbeddingsRow, embeddings_rows, read_chunks
+from pipelines.manifests import EmbeddingsRow, embeddings_rows, read_chunks, vectors_store
 from pipelines.model import Chunk, Revision
 from pipelines.models import EmbeddingModel
 
@@ -56,11 +56,6 @@ def plan_work(config: Config, workspace: Workspace, model: EmbeddingModel, *, re
     if work.pending:
         _check_claims(work, [row for row in present if row in claimed and row.n_chunks])
     return work
-
-
-def vectors_store(space: str) -> str:
-    """The name of the store that holds the vectors of a space."""
-    return f"embeddings/{space[:16]}"
 
 
 def groups(work: Work, written: set[bytes]) -> Iterator[Group]:

@@ -26,7 +26,7 @@ from pipelines.index.migrate import migrate
 from pipelines.index.publish import was_active
 from pipelines.index.seal import Incomplete, seal, snapshot_of
 from pipelines.index.weights import load_lexical
-from pipelines.manifests import ChunksRow, read_chunks, read_space
+from pipelines.manifests import ChunksRow, read_chunks, read_space, vectors_store
 from pipelines.model import Quarantined
 from pipelines.progress import Progress, Silent
 
@@ -138,7 +138,7 @@ def _load(
         connection, index, (row for row in rows if row.revision_key in missing), workspace.store("chunks"), progress
     )
     vectors = chunks_without(connection, index, space.table, keys)
-    load_vectors(connection, index, space, vectors, workspace.store(f"embeddings/{space.fingerprint[:16]}"), Silent())
+    load_vectors(connection, index, space, vectors, workspace.store(vectors_store(space.fingerprint)), Silent())
     lexical = chunks_without(connection, index, "lexical", keys)
     with ThreadPoolExecutor(1) as pool:  # graph and term weights need nothing from each other
         graph = pool.submit(_ensure_graph_elsewhere, url, index, space, changed=bool(vectors))

@@ -48,7 +48,6 @@ def connect(url: str) -> Connection:
         raise _not_a_url() from None
     except psycopg.OperationalError as error:
         raise _connection_error(url, error) from None
-    # Drivers' notices (such as "word is too long to be indexed") are for people, and people read stderr.
     return connection
 
 
