@@ -78,9 +78,13 @@ def prepare(
     base: Path | None = None,
     allow_mass_delete: bool = False,
     recompute: bool = False,
+    loading: index.Loading | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Bring documents, elements and chunks up to date with the sources, and compare them with the active version."""
+    """Bring documents, elements and chunks up to date with the sources, and compare them with the active version.
+
+    `loading` is started, and not begun, as soon as it is known that there will be much to load.
+    """
     progress = progress or Silent()
     if config.gate.golden:
         evaluate.read_golden(workspace.root / config.gate.golden)  # what the gate would refuse is refused at once
@@ -92,6 +96,8 @@ def prepare(
         allow_mass_delete=allow_mass_delete,
         progress=progress,
     )
+    if loading and collected.added + collected.changed >= index.WORTH_A_PROCESS:
+        loading.start()
     parsed = parse.run(config, workspace, recompute=recompute, progress=progress)
     chunked = chunk.run(config, workspace, recompute=recompute, progress=progress)
     forecast = forecast_of(config, workspace, allow_mass_delete=allow_mass_delete)
@@ -141,7 +147,7 @@ def run(
     """
     began = time.monotonic()
     progress = progress or Silent()
-    with locked(workspace):
+    with locked(workspace), index.Loading(config, workspace) as loading:
         prepared = prepare(
             config,
             workspace,
@@ -149,8 +155,11 @@ def run(
             base=base,
             allow_mass_delete=allow_mass_delete,
             recompute=recompute,
+            loading=loading,
             progress=progress,
         )
+        if loading.started:
+            loading.begin()  # beside the encoder
         embedded = embed.run(config, workspace, recompute=recompute, progress=progress)
         remember_rate(config, workspace, embedded.embedded, embedded.encode_seconds)
         report = report_of(prepared, embedded)
@@ -160,6 +169,7 @@ def run(
             epoch=prepared.forecast.epoch,
             report=report,
             quarantined=prepared.quarantined,
+            loading=loading if loading.started else None,
             progress=progress,
         )
         return finish(config, workspace, report, built, publish=publish, reason=reason, began=began)

@@ -14,11 +14,15 @@ class Outline:
     """Answers about ranges of elements of one document, remembered, since chunks share sections."""
 
     parsed: Parsed
-    paths: list[tuple[str, ...]] = field(init=False)  # of each element, with its own heading if it is one
+    title: str = field(init=False)
+    sections: list[tuple[str, ...]] = field(init=False)  # of each element
+    paths: list[tuple[str, ...]] = field(init=False)  # the same, with its own heading if it is one
     _parents: dict[tuple[int, int], tuple[int, int]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         text = self.parsed.text
+        self.title = " ".join((self.parsed.title or "").split())
+        self.sections = [element.section for element in self.parsed.elements]
         self.paths = [
             (*e.section, _heading(text, e)) if e.kind is ElementKind.TITLE else e.section for e in self.parsed.elements
         ]
@@ -37,12 +41,11 @@ class Outline:
         """
         if kind == "none":
             return ""
-        title = " ".join((self.parsed.title or "").split())
         if kind == "title":
-            parts: list[str] = [title]
+            parts = [self.title]
         else:
-            path = _common([e.section for e in self.parsed.elements[first:last]])
-            parts = [title, *(path[1:] if path and path[0] == title else path)]
+            path = _common(self.sections[first:last])
+            parts = [self.title, *(path[1:] if path and path[0] == self.title else path)]
         opening = self.parsed.elements[first]
         if from_start and opening.kind is ElementKind.TITLE and _heading(self.parsed.text, opening) == parts[-1]:
             parts = parts[:-1]
@@ -76,6 +79,8 @@ def _heading(text: str, element: Element) -> str:
 
 def _common(paths: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     shortest, longest = min(paths), max(paths)  # whatever these two share, all share
+    if shortest == longest:
+        return shortest
     shared = 0
     while shared < min(len(shortest), len(longest)) and shortest[shared] == longest[shared]:
         shared += 1

@@ -79,8 +79,8 @@ def groups(work: Work, written: set[bytes]) -> Iterator[Group]:
 def _group(vectors: Store, candidates: dict[bytes, Chunk], occurrences: int, written: set[bytes]) -> Group:
     missing = vectors.missing(candidates) - written
     written |= missing
-    found = sorted(((key, candidates[key]) for key in missing), key=lambda pair: (len(pair[1].embedded_text), pair[0]))
-    return Group(found, occurrences)
+    order = sorted((len(candidates[key].context) + len(candidates[key].text), key) for key in missing)
+    return Group([(key, candidates[key]) for _, key in order], occurrences)
 
 
 def _check_claims(work: Work, claimed: list[EmbeddingsRow]) -> None:

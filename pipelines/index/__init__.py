@@ -13,15 +13,18 @@ from pipelines.index.build import run as build
 from pipelines.index.catalog import check_parameters
 from pipelines.index.db import connect, database_url
 from pipelines.index.forecast import Forecast, forecast
+from pipelines.index.loading import WORTH_A_PROCESS, Loading
 from pipelines.index.migrate import migrate
 from pipelines.index.publish import Move, publish, rollback
 from pipelines.index.reader import Reader, open_index
 from pipelines.index.search import Hit, Result, search
 
 __all__ = [
+    "WORTH_A_PROCESS",
     "BuildReport",
     "Forecast",
     "Hit",
+    "Loading",
     "Move",
     "Reader",
     "Result",

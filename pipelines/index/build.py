@@ -2,30 +2,21 @@
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import sql
-
 from pipelines.config import Config
 from pipelines.errors import ConflictError
+from pipelines.failpoints import failpoint
 from pipelines.files import Manifest, Workspace
 from pipelines.index import quarantine
-from pipelines.index.catalog import Index, Space, Version, ensure_index, ensure_space, use_schema, versions
+from pipelines.index.catalog import Index, Space, Version, ensure_index, ensure_space, versions
 from pipelines.index.db import Connection, connect, database_url, translated_errors
-from pipelines.index.load import (
-    chunks_without,
-    drop_damaged_revisions,
-    ensure_graph,
-    load_revisions,
-    load_vectors,
-    missing_revisions,
-)
+from pipelines.index.load import analyze, chunks_without, drop_damaged_revisions, ensure_graph, load_vectors
+from pipelines.index.loading import Loading, load_missing_revisions, load_missing_weights
 from pipelines.index.migrate import migrate
 from pipelines.index.publish import was_active
 from pipelines.index.seal import Incomplete, seal, snapshot_of
-from pipelines.index.weights import load_lexical
 from pipelines.manifests import ChunksRow, read_chunks, read_space, vectors_store
 from pipelines.model import Quarantined
 from pipelines.progress import Progress, Silent
@@ -56,6 +47,7 @@ def run(
     epoch: int | None = None,
     report: dict[str, Any] | None = None,
     quarantined: Sequence[Quarantined] = (),
+    loading: Loading | None = None,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Load what the database lacks of the present manifests and seal it; an equal newest or active version is reused.
@@ -63,13 +55,13 @@ def run(
     Writes manifest `snapshot`, the stable summary that `verify` compares with the database. Nothing is published.
     `epoch`: of the index when its changes were forecast; `ConflictError` when somebody has published since, because
     what the forecast counted and the guards allowed is no longer what would happen. `report`: kept with the version.
+    `loading`: a process that does a part of it; see there.
     """
     began = time.monotonic()
     progress = progress or Silent()
     recipe, rows = read_chunks(workspace, config.index.name)
     space_facts = read_space(workspace, config.index.name)
-    url = database_url(workspace)
-    with connect(url) as connection, translated_errors():
+    with connect(database_url(workspace)) as connection, translated_errors():
         migrate(connection)
         index = ensure_index(connection, config.index)
         if epoch is not None and index.epoch != epoch:
@@ -84,10 +76,11 @@ def run(
         if version is None:
             space = ensure_space(connection, index, space_facts)
             for _ in range(ATTEMPTS):
-                loaded += _load(connection, url, index, space, rows, workspace, progress)
+                loaded += _load(connection, index, space, rows, workspace, loading, progress)
+                loading = None  # a second time, little is missing
                 try:
                     version = seal(connection, index, space, rows, recipe, report or {})
-                    _analyze(connection, index, "membership")
+                    analyze(connection, index, "membership")
                     break
                 except Incomplete:
                     drop_damaged_revisions(connection, index, [row.revision_key for row in rows])
@@ -122,43 +115,28 @@ def reusable_version(connection: Connection, index: Index, snapshot: str) -> Ver
 
 def _load(
     connection: Connection,
-    url: str,
     index: Index,
     space: Space,
     rows: Sequence[ChunksRow],
     workspace: Workspace,
+    loading: Loading | None,
     progress: Progress,
 ) -> int:
-    keys = sorted({row.revision_key for row in rows})
-    missing = missing_revisions(connection, index, keys)
-    progress.start(
-        "build", sum({row.revision_key: row.n_chunks for row in rows if row.revision_key in missing}.values())
-    )
-    loaded = load_revisions(
-        connection, index, (row for row in rows if row.revision_key in missing), workspace.store("chunks"), progress
-    )
-    vectors = chunks_without(connection, index, space.table, keys)
-    load_vectors(connection, index, space, vectors, workspace.store(vectors_store(space.fingerprint)), Silent())
-    lexical = chunks_without(connection, index, "lexical", keys)
-    with ThreadPoolExecutor(1) as pool:  # graph and term weights need nothing from each other
-        graph = pool.submit(_ensure_graph_elsewhere, url, index, space, changed=bool(vectors))
-        load_lexical(connection, index, lexical, Silent())
-        graph.result()
-    if loaded:
-        _analyze(connection, index, "revision", "occurrence", "chunk", "lexical")
+    """Bring in what is missing: vectors and their graph here, beside the rest in `loading`."""
+    loaded = loading.revisions() if loading else load_missing_revisions(connection, index, rows, workspace)
+    failpoint("build.revisions_loaded")
+    vectors = chunks_without(connection, index, space.table, sorted({row.revision_key for row in rows}))
+    progress.start("build", len(vectors))
+    load_vectors(connection, index, space, vectors, workspace.store(vectors_store(space.fingerprint)), progress)
+    failpoint("build.vectors_loaded")
+    ensure_graph(connection, index, space, changed=bool(vectors))
+    failpoint("build.graph_built")
+    if loading:
+        loading.weights()
+    else:
+        load_missing_weights(connection, index, rows)
+    failpoint("build.weights_loaded")
     return loaded
-
-
-def _ensure_graph_elsewhere(url: str, index: Index, space: Space, *, changed: bool) -> None:
-    with connect(url) as connection:
-        ensure_graph(connection, index, space, changed=changed)
-
-
-def _analyze(connection: Connection, index: Index, *tables: str) -> None:
-    """Fresh statistics: the plans of the first searches depend on them, and autovacuum comes minutes later."""
-    with connection.transaction():
-        use_schema(connection, index)
-        connection.execute(sql.SQL("ANALYZE {}").format(sql.SQL(", ").join(map(sql.Identifier, tables))))
 
 
 def _write_summary(config: Config, workspace: Workspace, version: Version) -> None:

@@ -164,7 +164,7 @@ def ensure_space(connection: Connection, index: Index, facts: dict[str, str]) ->
         connection.execute(
             sql.SQL(
                 "CREATE TABLE IF NOT EXISTS {} (chunk_id bigint PRIMARY KEY, embedding halfvec({}) NOT NULL)"
-                " WITH (autovacuum_enabled = false, parallel_workers = 2)"
+                " WITH (autovacuum_enabled = false, parallel_workers = 1)"
             ).format(sql.Identifier(index.schema, space.table), sql.Literal(space.dimension))
         )
     return space

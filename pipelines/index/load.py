@@ -7,9 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pgvector import HalfVector
-from pgvector.psycopg import register_vector
-from psycopg import sql
+from psycopg import errors, sql
 
 from pipelines.files import Store
 from pipelines.index.bulk import create_if_missing, drop_if_cheaper
@@ -19,6 +17,8 @@ from pipelines.manifests import ChunksRow
 from pipelines.model import Revision, batched, canonical_json
 from pipelines.progress import Progress
 
+COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # of COPY's binary format, where rows are packed here
+COPY_END = b"\xff\xff"
 BATCH_CHUNKS = 8192  # rows of one transaction: large enough for COPY, small enough to lose without regret
 # Against pgvector's defaults (16, 64): 37 % less work to build, the same recall (docs/measurements.md).
 HNSW = sql.SQL("hnsw (embedding halfvec_cosine_ops) WITH (m = 12, ef_construction = 48)")
@@ -61,9 +61,7 @@ def drop_damaged_revisions(connection: Connection, index: Index, keys: Sequence[
         )
 
 
-def load_revisions(
-    connection: Connection, index: Index, rows: Iterable[ChunksRow], store: Store, progress: Progress
-) -> int:
+def load_revisions(connection: Connection, index: Index, rows: Iterable[ChunksRow], store: Store) -> int:
     """Insert revisions with their chunks and occurrences; returns how many chunk occurrences were read."""
     wanted = {row.revision_key: row for row in rows}
     loaded = 0
@@ -75,11 +73,9 @@ def load_revisions(
         size += len(revision.chunks)
         if size >= BATCH_CHUNKS:
             _insert_revisions(connection, index, batch)
-            progress.advance(size)
             loaded, size, batch = loaded + size, 0, []
     if batch:
         _insert_revisions(connection, index, batch)
-        progress.advance(size)
     return loaded + size
 
 
@@ -139,6 +135,32 @@ def _revision_row(row: ChunksRow, revision: Revision) -> tuple[object, ...]:
     )
 
 
+def copy_new(connection: Connection, table: str, rows: Iterable[bytes]) -> None:
+    """COPY rows in its binary format into a table, where another builder has not brought in one of them already."""
+    kept = list(rows)
+    try:
+        with connection.transaction():
+            _copy(connection, table, kept)
+    except errors.UniqueViolation:
+        names = {"table": sql.Identifier(table)}
+        connection.execute(sql.SQL("CREATE TEMP TABLE arriving (LIKE {table}) ON COMMIT DROP").format(**names))
+        _copy(connection, "arriving", kept)
+        connection.execute(
+            sql.SQL("INSERT INTO {table} SELECT * FROM arriving ORDER BY chunk_id ON CONFLICT DO NOTHING").format(
+                **names
+            )
+        )
+
+
+def _copy(connection: Connection, table: str, rows: Iterable[bytes]) -> None:
+    statement = sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(sql.Identifier(table))
+    with connection.cursor().copy(statement) as copy:
+        copy.write(COPY_HEAD)
+        for each in rows:
+            copy.write(each)  # a turn to the server and back
+        copy.write(COPY_END)
+
+
 # -- what chunks need to be found --------------------------------------------------------------------------------------
 
 _CHUNKS_WITHOUT = """
@@ -174,26 +196,39 @@ def load_vectors(
         with connection.transaction():
             use_schema(connection, index)
             connection.execute("SET LOCAL synchronous_commit = off")
-            register_vector(connection)
-            connection.execute(
-                sql.SQL("CREATE TEMP TABLE new_vector (LIKE {}) ON COMMIT DROP").format(sql.Identifier(space.table))
-            )
-            with connection.cursor().copy("COPY new_vector FROM STDIN (FORMAT BINARY)") as copy:
-                copy.set_types(["int8", "halfvec"])
-                for chunk_id, value in rows:
-                    copy.write_row((chunk_id, HalfVector(np.frombuffer(value, "<f2"))))
-            connection.execute(
-                sql.SQL("INSERT INTO {} SELECT * FROM new_vector ORDER BY chunk_id ON CONFLICT DO NOTHING").format(
-                    sql.Identifier(space.table)
-                )
-            )
+            copy_new(connection, space.table, [_vector_rows(rows, space.dimension)])
         progress.advance(len(rows))
+
+
+def _vector_rows(rows: Sequence[tuple[int, bytes]], dimension: int) -> bytes:
+    """(chunk_id bigint, embedding halfvec) in the binary format of COPY; all rows have the same length."""
+    row = np.dtype(
+        [
+            ("fields", ">i2"),
+            ("id_bytes", ">i4"),
+            ("id", ">i8"),
+            ("vector_bytes", ">i4"),
+            ("dimension", ">i2"),
+            ("unused", ">i2"),
+            ("values", ">u2", (dimension,)),
+        ]
+    )
+    table = np.zeros(len(rows), row)
+    table["fields"], table["id_bytes"], table["vector_bytes"], table["dimension"] = 2, 8, 4 + 2 * dimension, dimension
+    table["id"] = [chunk_id for chunk_id, _ in rows]
+    table["values"] = np.frombuffer(b"".join(value for _, value in rows), "<u2").reshape(len(rows), dimension)
+    return table.tobytes()
 
 
 def ensure_graph(connection: Connection, index: Index, space: Space, *, changed: bool) -> None:
     """Build the HNSW index of a space where there is none; `changed`: whether vectors came since it was analyzed."""
     create_if_missing(connection, index, space.table, space.graph, HNSW)
     if changed:
-        with connection.transaction():
-            use_schema(connection, index)
-            connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(space.table)))
+        analyze(connection, index, space.table)
+
+
+def analyze(connection: Connection, index: Index, *tables: str) -> None:
+    """Fresh statistics: the plans of the first searches depend on them, and autovacuum comes minutes later."""
+    with connection.transaction():
+        use_schema(connection, index)
+        connection.execute(sql.SQL("ANALYZE {}").format(sql.SQL(", ").join(map(sql.Identifier, tables))))

@@ -39,6 +39,7 @@ def seal(
     wanted = snapshot_of(rows, recipe, space.fingerprint)
     with connection.transaction():
         use_schema(connection, index)
+        connection.execute("SET LOCAL work_mem = '64MB'")
         _copy_goal(connection, rows)
         locked = connection.execute(
             "SELECT last_version + 1, active_version FROM snapdex.index WHERE id = %s FOR NO KEY UPDATE", [index.id]

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import psycopg
+from pgvector import Vector
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
@@ -80,7 +81,7 @@ def search(
             {
                 "index": index,
                 "mode": mode,
-                "vector": None if vector is None else str([float(x) for x in vector]),
+                "vector": None if vector is None else Vector(list(vector)).to_text(),
                 "query": query,
                 "k": k,
                 "filter": Jsonb(dict(filter or {})),

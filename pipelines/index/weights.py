@@ -5,7 +5,7 @@ and weighing them is done here, on arrays, and goes back in one binary COPY.
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 import numpy as np
@@ -15,12 +15,11 @@ from psycopg import sql
 from pipelines.index.bulk import create_if_missing, drop_if_cheaper
 from pipelines.index.catalog import Index, use_schema
 from pipelines.index.db import Connection
+from pipelines.index.load import BATCH_CHUNKS, copy_new
 from pipelines.model import batched
-from pipelines.progress import Progress
 
 K1, B = 1.2, 0.75
 DIMENSIONS = 10**9  # of sparsevec: a term is its lexeme's hash
-BATCH_CHUNKS = 8192
 COPY_ROWS = 512
 VOCABULARY_WORDS = 1_000_000  # remembered between batches; then forgotten, so that memory stays bounded
 
@@ -30,10 +29,14 @@ _SEPARATORS = str.maketrans(dict.fromkeys("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\t\
 _INT4 = 23  # the type's number in Postgres
 
 
-def load_lexical(connection: Connection, index: Index, chunks: Sequence[tuple[int, bytes]], progress: Progress) -> None:
-    """Insert the term weights of these chunks; whoever inserted some of them already had the same."""
+def load_lexical(connection: Connection, index: Index, chunks: Sequence[tuple[int, bytes]]) -> int:
+    """Insert the term weights of these chunks; returns how many were sent.
+
+    Whoever inserted some of them already had the same.
+    """
     drop_if_cheaper(connection, index, "lexical", "lexical_terms", len(chunks))
     vocabulary = Vocabulary(connection, index.language)
+    weighed = 0
     for batch in batched((chunk_id for chunk_id, _ in chunks), BATCH_CHUNKS):
         with connection.transaction():
             use_schema(connection, index)
@@ -42,16 +45,11 @@ def load_lexical(connection: Connection, index: Index, chunks: Sequence[tuple[in
                 "SELECT id, context, text FROM chunk WHERE id = ANY(%s) ORDER BY id", [batch]
             ).fetchall()
             occurrences = vocabulary.terms([f"{context} {text}" for _, context, text in rows])
-            connection.execute("CREATE TEMP TABLE new_lexical (LIKE lexical) ON COMMIT DROP")
-            with connection.cursor().copy("COPY new_lexical FROM STDIN (FORMAT BINARY)") as copy:
-                copy.write(b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0))
-                weighed = zip(rows, weighted(occurrences, index), strict=True)
-                for some in batched(weighed, COPY_ROWS):  # each write is a turn to the server and back
-                    copy.write(b"".join(_row(chunk_id, *weights) for (chunk_id, _, _), weights in some))
-                copy.write(struct.pack("!h", -1))
-            connection.execute("INSERT INTO lexical SELECT * FROM new_lexical ORDER BY chunk_id ON CONFLICT DO NOTHING")
-        progress.advance(len(batch))
+            packed = _rows([row[0] for row in rows], *weights(occurrences, index))
+            copy_new(connection, "lexical", (b"".join(some) for some in batched(packed, COPY_ROWS)))
+        weighed += len(rows)
     create_if_missing(connection, index, "lexical", "lexical_terms", sql.SQL("gin (terms)"))
+    return weighed
 
 
 class Vocabulary:
@@ -82,30 +80,43 @@ class Vocabulary:
         self._known.update((word, tuple(terms)) for word, terms in found)
 
 
-def weighted(occurrences: Sequence[Sequence[int]], index: Index) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-    """For each chunk its distinct terms, ascending, and their saturated, length-normalised weights."""
+def weights(
+    occurrences: Sequence[Sequence[int]], index: Index
+) -> tuple[list[int], NDArray[np.int32], NDArray[np.float32]]:
+    """The distinct terms of each chunk, ascending, and their saturated, length-normalised weights.
+
+    `(edges, terms, weights)`: those of chunk i are the slices from `edges[i]` to `edges[i + 1]`.
+    """
     lengths = np.fromiter(map(len, occurrences), np.int64, len(occurrences))
     chunk = np.repeat(np.arange(len(occurrences)), lengths)
     flat = np.fromiter(chain.from_iterable(occurrences), np.int64, int(lengths.sum()))
     pairs, counts = np.unique(chunk << 32 | flat, return_counts=True)
     owner = pairs >> 32
     damping = K1 * (1 - B + B * lengths[owner] / index.average_terms)
-    weights = (counts * (K1 + 1) / (counts + damping)).astype(np.float32)
-    terms = (pairs & 0xFFFFFFFF).astype(np.int32)
-    edges = np.searchsorted(owner, np.arange(1, len(occurrences)))
-    return list(zip(np.split(terms, edges), np.split(weights, edges), strict=True))
+    saturated = (counts * (K1 + 1) / (counts + damping)).astype(np.float32)
+    edges = np.searchsorted(owner, np.arange(len(occurrences) + 1))
+    return edges.tolist(), (pairs & 0xFFFFFFFF).astype(np.int32), saturated
 
 
-def _row(chunk_id: int, terms: NDArray[np.int32], weights: NDArray[np.float32]) -> bytes:
-    """(chunk_id, terms int4[], weights sparsevec) in the binary format of COPY."""
-    count = len(terms)
-    items = np.empty((count, 2), ">i4")
+def _rows(
+    ids: Sequence[int], edges: Sequence[int], terms: NDArray[np.int32], weights: NDArray[np.float32]
+) -> Iterator[bytes]:
+    """(chunk_id, terms int4[], weights sparsevec) of each chunk in the binary format of COPY."""
+    items = np.empty((len(terms), 2), ">i4")  # an element of an array is its length and its bytes
     items[:, 0], items[:, 1] = 4, terms
-    array = struct.pack("!iii", int(count > 0), 0, _INT4) + (struct.pack("!ii", count, 1) if count else b"")
-    array += items.tobytes()
-    sparse = (
-        struct.pack("!iii", DIMENSIONS, count, 0)
-        + (terms - 1).astype(">i4").tobytes()
-        + weights.astype(">f4").tobytes()
-    )
-    return b"".join((struct.pack("!hiqi", 3, 8, chunk_id, len(array)), array, struct.pack("!i", len(sparse)), sparse))
+    all_items, all_places = items.tobytes(), (terms - 1).astype(">i4").tobytes()
+    all_weights = weights.astype(">f4").tobytes()
+    for chunk_id, start, end in zip(ids, edges, edges[1:], strict=False):
+        count = end - start
+        dimensions = struct.pack("!ii", count, 1) if count else b""
+        yield b"".join(
+            (
+                struct.pack("!hiqi", 3, 8, chunk_id, 12 + len(dimensions) + 8 * count),
+                struct.pack("!iii", len(dimensions) // 8, 0, _INT4),
+                dimensions,
+                all_items[8 * start : 8 * end],
+                struct.pack("!iiii", 12 + 8 * count, DIMENSIONS, count, 0),
+                all_places[4 * start : 4 * end],
+                all_weights[4 * start : 4 * end],
+            )
+        )

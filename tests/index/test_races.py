@@ -145,7 +145,7 @@ def test_two_builders_of_different_documents(tmp_path: Path, database: str) -> N
         assert each.problems(report["version"]) == []
 
 
-@pytest.mark.parametrize("step", ["ensure_graph", "load_lexical", "seal"])
+@pytest.mark.parametrize("step", ["ensure_graph", "load_missing_weights", "seal"])
 def test_a_build_that_died_is_finished_by_the_next_run(
     state: State, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
