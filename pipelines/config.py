@@ -67,6 +67,12 @@ class GateConfig(Section):
     tolerance: float = Field(0.02, ge=0)  # how much worse a candidate may be
 
 
+class RetentionConfig(Section):
+    keep_last: int = Field(10, ge=0)  # versions
+    keep_daily: int = Field(30, ge=0)  # of the last so many days that have one, the newest version
+    keep_tagged: bool = True
+
+
 class Config(Section):
     """All parameters. `Config()` is what a workspace without a `params.yaml` would get."""
 
@@ -77,6 +83,7 @@ class Config(Section):
     embed: EmbedConfig = EmbedConfig()
     search: SearchConfig = SearchConfig()
     gate: GateConfig = GateConfig()
+    retention: RetentionConfig = RetentionConfig()
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:

@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.errors import InputError, IntegrityError
+from pipelines.failpoints import failpoint
 
 SCHEMA = pa.schema(
     [pa.field("key", pa.binary(32), nullable=False), pa.field("value", pa.large_binary(), nullable=False)]
@@ -39,6 +40,7 @@ def atomic_write(path: Path, data: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
+        failpoint("file.written")
         Path(name).replace(path)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -56,12 +58,15 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+_SEAL = "#sha256 "  # begins the last line of a manifest
+
+
 # -- manifests ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A sorted text file: a header of `name=value` facts, then a line of tab-separated fields per row.
+    """A sorted text file: a header of `name=value` facts, a line of tab-separated fields per row, a hash of it all.
 
     Fields hold no tab and no newline (URIs are percent-encoded by collect). The first field is the sort key.
     """
@@ -76,11 +81,8 @@ class Manifest:
                 raise InputError(f"{self.kind}: a field holds a tab or a newline: {row!r}", hint="report this as a bug")
         facts = "".join(f"\t{name}={value}" for name, value in sorted(self.facts.items()))
         lines = sorted("\t".join(row) for row in self.rows)
-        return "\n".join([f"#snapdex {self.kind} 1{facts}", *lines]) + "\n"
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.to_text().encode("utf-8")).hexdigest()
+        text = "\n".join([f"#snapdex {self.kind} 1{facts}", *lines]) + "\n"
+        return f"{text}{_SEAL}{hashlib.sha256(text.encode('utf-8')).hexdigest()}\n"
 
     def write(self, path: Path) -> None:
         """Write if different, so that an unchanged manifest keeps its modification time."""
@@ -94,22 +96,29 @@ class Manifest:
 def read_manifest(path: Path, kind: str) -> Manifest | None:
     """The manifest at `path`, or None where there is none. Raises `IntegrityError` when it is not one of this kind."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        data = path.read_bytes()
     except FileNotFoundError:
         return None
-    except UnicodeDecodeError as error:
-        raise _damaged(path) from error
-    if not text.endswith("\n"):
-        raise _damaged(path)
-    head, *lines = text[:-1].split("\n")
+    return parse_manifest(data, kind, str(path))
+
+
+def parse_manifest(data: bytes, kind: str, name: str) -> Manifest:
+    """The manifest that these bytes are; `name` says where they are from.
+
+    Raises `IntegrityError` for another kind, and for any byte that is not what was written.
+    """
+    body, seal, stated = data.rpartition(_SEAL.encode("ascii"))
+    if not seal or stated != hashlib.sha256(body).hexdigest().encode("ascii") + b"\n":
+        raise _damaged(name)
+    head, *lines = body.decode("utf-8")[:-1].split("\n")
     title, *facts = head.split("\t")
     if title != f"#snapdex {kind} 1" or not all("=" in fact for fact in facts):
-        raise _damaged(path)
+        raise _damaged(name)
     return Manifest(kind, dict(fact.split("=", 1) for fact in facts), [tuple(line.split("\t")) for line in lines])
 
 
-def _damaged(path: Path) -> IntegrityError:
-    return IntegrityError(f"{path} is not a manifest of this version", hint="bring it back with: git checkout -- FILE")
+def _damaged(name: str) -> IntegrityError:
+    return IntegrityError(f"{name} is not a manifest as it was written", hint="bring it back: git checkout -- FILE")
 
 
 # -- stores ------------------------------------------------------------------------------------------------------------
@@ -172,6 +181,32 @@ class Store:
     def writer(self) -> "SegmentWriter":
         return SegmentWriter(self.overlay or self.directory)
 
+    def damaged(self) -> list[Path]:
+        """Segments whose bytes are not those that they are named after; every byte is read."""
+        return [path for path in self.segments() if _sha256_of(path) != path.stem]
+
+    def rewrite(self, segments: Iterable[Path], keep: Callable[[bytes], bool]) -> list[Path]:
+        """Put the rows of these segments that are kept into new segments, then delete these; returns the new ones.
+
+        The new ones are durable before the first is deleted: interrupted, rows are there twice, which harms nobody.
+        """
+        writer = self.writer()
+        old = list(segments)
+        for path in old:
+            with _open(path) as segment:
+                for batch in segment.iter_batches(batch_size=READ_BATCH_ROWS):
+                    for key, value in zip(batch.column(0).to_pylist(), batch.column(1), strict=True):
+                        if keep(key):
+                            writer.add(key, value.as_py())
+        writer.flush()
+        failpoint("store.rewritten")
+        for path in old:
+            if path not in writer.written:
+                path.unlink()
+        if old:
+            sync_directory(self.directory)
+        return [path for path in writer.written if path not in old]
+
 
 def missing_rows(directory: Path, count: int) -> InputError:
     return InputError(
@@ -188,6 +223,7 @@ class SegmentWriter:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.written: list[Path] = []
         self._rows: dict[bytes, bytes] = {}
         self._bytes = 0
 
@@ -208,6 +244,8 @@ class SegmentWriter:
         path = self.directory / f"{hashlib.sha256(data).hexdigest()}.parquet"
         if not path.exists():
             atomic_write(path, data)
+        failpoint("store.flushed")
+        self.written.append(path)
         self._rows, self._bytes = {}, 0
 
     def __enter__(self) -> Self:
@@ -217,6 +255,11 @@ class SegmentWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.flush()
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _segment_bytes(rows: Sequence[tuple[bytes, bytes]]) -> bytes:
@@ -276,6 +319,10 @@ class Workspace:
     def manifest(self, index: str, name: str) -> Path:
         """`data/manifests/INDEX/NAME.tsv`; in a dry run the scratch copy."""
         return (self.scratch or self.root) / "data" / "manifests" / index / f"{name}.tsv"
+
+    def loaded(self, index: str) -> Path:
+        """Says which snapshot this workspace's database was loaded with: an output for DVC, not for git."""
+        return (self.scratch or self.root) / "data" / "state" / index / "loaded.tsv"
 
     def store(self, name: str) -> Store:
         """The store `data/store/NAME`; name may have a sub-directory, such as `embeddings/<space>`."""

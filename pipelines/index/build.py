@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.config import Config
 from pipelines.errors import ConflictError
 from pipelines.failpoints import failpoint
-from pipelines.files import Manifest, Workspace
+from pipelines.files import Manifest, Workspace, read_manifest
 from pipelines.index import quarantine
 from pipelines.index.catalog import Index, Space, Version, ensure_index, ensure_space, versions
 from pipelines.index.db import Connection, connect, database_url, translated_errors
@@ -16,7 +16,7 @@ from pipelines.index.load import analyze, chunks_without, drop_damaged_revisions
 from pipelines.index.loading import Loading, load_missing_revisions, load_missing_weights
 from pipelines.index.migrate import migrate
 from pipelines.index.publish import was_active
-from pipelines.index.seal import Incomplete, seal, snapshot_of
+from pipelines.index.seal import Incomplete, Recorded, seal, snapshot_of
 from pipelines.manifests import ChunksRow, read_chunks, read_space, vectors_store
 from pipelines.model import Quarantined
 from pipelines.progress import Progress, Silent
@@ -70,6 +70,7 @@ def run(
                 hint="run again: it compares with that version, and finished work is kept",
             )
         snapshot = snapshot_of(rows, recipe, space_facts["space"])
+        recorded = read_recorded(workspace, config.index.name)
         version = reusable_version(connection, index, snapshot)
         created = version is None
         loaded = 0
@@ -79,7 +80,7 @@ def run(
                 loaded += _load(connection, index, space, rows, workspace, loading, progress)
                 loading = None  # a second time, little is missing
                 try:
-                    version = seal(connection, index, space, rows, recipe, report or {})
+                    version = seal(connection, index, space, rows, recipe, report or {}, recorded)
                     analyze(connection, index, "membership")
                     break
                 except Incomplete:
@@ -108,7 +109,7 @@ def reusable_version(connection: Connection, index: Index, snapshot: str) -> Ver
 
     An older version of the same content is not taken: going back to it is `rollback`, and history stays in order.
     """
-    candidates = [v for v in versions(connection, index) if v.active or v.number == index.last_version]
+    candidates = [v for position, v in enumerate(versions(connection, index)) if v.active or position == 0]
     same = [version for version in candidates if version.snapshot == snapshot]
     return max(same, key=lambda version: version.active, default=None)
 
@@ -139,6 +140,12 @@ def _load(
     return loaded
 
 
+def read_recorded(workspace: Workspace, index: str) -> Recorded | None:
+    """What the manifest `snapshot` says was made of these files last."""
+    manifest = read_manifest(workspace.manifest(index, "snapshot"), "snapshot")
+    return Recorded(int(manifest.facts["version"]), manifest.facts["snapshot"]) if manifest else None
+
+
 def _write_summary(config: Config, workspace: Workspace, version: Version) -> None:
     facts = {
         "snapshot": version.snapshot,
@@ -149,3 +156,4 @@ def _write_summary(config: Config, workspace: Workspace, version: Version) -> No
         "chunks": str(version.chunks),
     }
     Manifest("snapshot", facts, []).write(workspace.manifest(config.index.name, "snapshot"))
+    Manifest("loaded", {"snapshot": version.snapshot}, []).write(workspace.loaded(config.index.name))

@@ -207,6 +207,13 @@ def get_version(connection: Connection, index: Index, name: str | int) -> Versio
     return found[0]
 
 
+def newest_version(connection: Connection, index: Index) -> Version | None:
+    """The one whose documents are the open rows of `membership`; forget keeps it."""
+    with connection.cursor(row_factory=class_row(Version)) as cursor:
+        statement = f"{_VERSION} WHERE v.index_id = %s ORDER BY v.number DESC LIMIT 1"
+        return cursor.execute(statement.encode(), [index.id]).fetchone()
+
+
 def versions_of_number(connection: Connection, index: Index, number: int) -> list[Version]:
     with connection.cursor(row_factory=class_row(Version)) as cursor:
         statement = f"{_VERSION} WHERE v.index_id = %s AND v.number = %s"

@@ -2,13 +2,15 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pipelines.errors import IntegrityError
-from pipelines.index.catalog import OPEN, Index, Space, get_index, get_version, use_schema, versions_of_number
+from pipelines.failpoints import failpoint
+from pipelines.index.catalog import OPEN, Index, Space, get_index, get_version, newest_version, use_schema
 from pipelines.index.catalog import Version as VersionRow
 from pipelines.index.db import Connection
 from pipelines.manifests import ChunksRow
@@ -28,10 +30,27 @@ def snapshot_of(rows: Sequence[ChunksRow], recipe: str, space: str) -> str:
     return snapshot_id(recipe, space, (leaf_of(row) for row in rows))
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What the manifest `snapshot` of a workspace says: the last version that was made of its files."""
+
+    version: int
+    snapshot: str
+
+
 def seal(
-    connection: Connection, index: Index, space: Space, rows: Sequence[ChunksRow], recipe: str, report: dict[str, Any]
+    connection: Connection,
+    index: Index,
+    space: Space,
+    rows: Sequence[ChunksRow],
+    recipe: str,
+    report: dict[str, Any],
+    recorded: Recorded | None = None,
 ) -> VersionRow:
     """Make the next version of these documents, under the index row's lock; nothing is visible unless all of it is.
+
+    A number is never used twice, also not by a database that was set up anew: it is greater than the `recorded` one,
+    or that one itself where this is its content coming back.
 
     Only the differences from the rows that are open now are written. Raises `Incomplete` when content is missing, and
     `IntegrityError` when the rows do not give the snapshot id that the manifest gives.
@@ -42,15 +61,16 @@ def seal(
         connection.execute("SET LOCAL work_mem = '64MB'")
         _copy_goal(connection, rows)
         locked = connection.execute(
-            "SELECT last_version + 1, active_version FROM snapdex.index WHERE id = %s FOR NO KEY UPDATE", [index.id]
+            "SELECT last_version, active_version FROM snapdex.index WHERE id = %s FOR NO KEY UPDATE", [index.id]
         ).fetchone()
         assert locked is not None
-        number, parent = int(locked[0]), locked[1]
-        for newest in versions_of_number(connection, index, number - 1):
-            if newest.snapshot == wanted:  # another builder of the same content was faster
-                return newest
+        last, parent = int(locked[0]), locked[1]
+        newest = newest_version(connection, index)
+        if newest and newest.snapshot == wanted:  # another builder of the same content was faster
+            return newest
+        number = _next_number(last, newest.number if newest else 0, recorded, wanted)
         _check_complete(connection, space)
-        chunks = _move_membership(connection, index, number)
+        chunks = (newest.chunks if newest else 0) + _move_membership(connection, number)
         found = _digest_open_rows(connection, recipe, space)
         if found != wanted:
             raise IntegrityError(
@@ -63,8 +83,19 @@ def seal(
             " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [index.id, number, wanted, parent, recipe, space.id, len(rows), chunks, Jsonb(report)],
         )
-        connection.execute("UPDATE snapdex.index SET last_version = %s WHERE id = %s", [number, index.id])
+        connection.execute(
+            "UPDATE snapdex.index SET last_version = greatest(last_version, %s) WHERE id = %s", [number, index.id]
+        )
+        failpoint("seal.before_commit")
+    failpoint("seal.after_commit")
     return get_version(connection, get_index(connection, index.name), number)
+
+
+def _next_number(last: int, newest: int, recorded: Recorded | None, snapshot: str) -> int:
+    """`last`: the highest that this database ever gave; `newest`: of the versions that it holds."""
+    if recorded and recorded.snapshot == snapshot and recorded.version > newest:
+        return recorded.version
+    return max(last, recorded.version if recorded else 0) + 1
 
 
 def _copy_goal(connection: Connection, rows: Sequence[ChunksRow]) -> None:
@@ -112,8 +143,8 @@ def _check_complete(connection: Connection, space: Space) -> None:
         raise Incomplete(str(row))
 
 
-def _move_membership(connection: Connection, index: Index, number: int) -> int:
-    """Close and open rows, record the changed document frequencies; returns the distinct chunks of the version."""
+def _move_membership(connection: Connection, number: int) -> int:
+    """Close and open rows, record the changed document frequencies; returns how many distinct chunks more there are."""
     connection.execute(
         """
         CREATE TEMP TABLE closed ON COMMIT DROP AS
@@ -144,11 +175,7 @@ def _move_membership(connection: Connection, index: Index, number: int) -> int:
             GROUP BY term HAVING sum(delta) <> 0
         """.replace("%(open)s", str(OPEN)).replace("%(number)s", str(int(number)))
     )
-    row = connection.execute(
-        "SELECT coalesce((SELECT chunks FROM snapdex.version WHERE index_id = %s AND number = %s), 0)"
-        " + coalesce((SELECT sum(delta) FROM moved), 0)",
-        [index.id, number - 1],
-    ).fetchone()
+    row = connection.execute("SELECT coalesce(sum(delta), 0) FROM moved").fetchone()
     assert row is not None
     return int(row[0])
 
