@@ -142,6 +142,12 @@ class Store:
                 for batch in segment.iter_batches(batch_size=8192, columns=["key"]):
                     yield from batch.column(0).to_pylist()
 
+    def keys_by_segment(self) -> Iterator[tuple[Path, list[bytes]]]:
+        """Each segment with all its keys."""
+        for path in self.segments():
+            with _open(path) as segment:
+                yield path, segment.read(columns=["key"]).column(0).to_pylist()
+
     def missing(self, keys: Iterable[bytes]) -> set[bytes]:
         """Those of `keys` that no segment holds."""
         wanted = set(keys)

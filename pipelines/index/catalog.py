@@ -214,6 +214,20 @@ def newest_version(connection: Connection, index: Index) -> Version | None:
         return cursor.execute(statement.encode(), [index.id]).fetchone()
 
 
+def find_version(connection: Connection, index_name: str, name: str) -> Version | None:
+    """As `get_version`, or None where there is no such index or version."""
+    index = find_index(connection, index_name)
+    found = versions_named(connection, index, name) if index else []
+    return found[0] if len({version.snapshot for version in found}) == 1 else None
+
+
+def raise_last_version(connection: Connection, index: Index, number: int) -> None:
+    """Let no number up to this one be given to a new version."""
+    connection.execute(
+        "UPDATE snapdex.index SET last_version = greatest(last_version, %s) WHERE id = %s", [number, index.id]
+    )
+
+
 def versions_of_number(connection: Connection, index: Index, number: int) -> list[Version]:
     with connection.cursor(row_factory=class_row(Version)) as cursor:
         statement = f"{_VERSION} WHERE v.index_id = %s AND v.number = %s"

@@ -10,6 +10,7 @@ from datetime import datetime
 from psycopg.rows import class_row
 
 from pipelines.errors import ConflictError, NotFoundError, ServiceUnavailable
+from pipelines.failpoints import failpoint
 from pipelines.index.catalog import get_index, get_version
 from pipelines.index.db import Connection, translated_errors
 
@@ -63,6 +64,7 @@ def publish(
 def _move(
     connection: Connection, index: str, version: int, epoch: int, kind: str, reason: str | None, operation: uuid.UUID
 ) -> Move:
+    failpoint("publish.begin")
     with translated_errors(), connection.cursor(row_factory=class_row(Move)) as cursor:
         moved = cursor.execute(
             "SELECT id, kind, version, previous, epoch, actor, reason, at"
@@ -70,6 +72,7 @@ def _move(
             [index, version, epoch, operation, kind, actor(), reason],
         ).fetchone()
     assert moved is not None
+    failpoint("publish.moved")
     return moved
 
 

@@ -6,6 +6,7 @@ Forgetting takes rows of `snapdex.version` away and nothing else; `prune` then r
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pipelines.config import RetentionConfig
@@ -13,6 +14,7 @@ from pipelines.errors import ConflictError
 from pipelines.failpoints import failpoint
 from pipelines.index.catalog import Index, Version, versions
 from pipelines.index.db import Connection
+from pipelines.index.migrate import schema_of
 from pipelines.index.publish import actor
 
 
@@ -82,6 +84,50 @@ def note(connection: Connection, index: Index, kind: str, detail: dict[str, obje
         "INSERT INTO snapdex.maintenance (index_id, kind, detail, actor) VALUES (%s, %s, %s, %s)",
         [index.id, kind, Jsonb(detail), actor()],
     )
+
+
+@dataclass(frozen=True)
+class NeededRevisions:
+    """What the versions of all indexes in this database need of the stores, and which versions were forgotten."""
+
+    contents: set[bytes]
+    revisions: set[bytes]
+    spaces: set[str]
+    forgotten: dict[str, set[int]]  # by index
+
+
+def needed_revisions(connection: Connection) -> NeededRevisions:
+    """Read from the rows of all indexes: several may share a workspace."""
+    needed = NeededRevisions(set(), set(), set(), {})
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        for index_id, name in connection.execute("SELECT id, name FROM snapdex.index").fetchall():
+            forgotten = connection.execute(
+                "SELECT v.value::int FROM snapdex.maintenance m, jsonb_array_elements(m.detail -> 'versions') v"
+                " WHERE m.index_id = %s AND m.kind = 'forget'",
+                [index_id],
+            )
+            needed.forgotten[name] = {number for (number,) in forgotten}
+            statement = sql.SQL(
+                "SELECT DISTINCT r.content_sha256, r.key FROM {revision} r JOIN {membership} m ON m.revision_id = r.id"
+                " JOIN snapdex.version v ON v.number >= m.from_version AND v.number < m.to_version"
+                " WHERE v.index_id = {index}"
+            ).format(
+                revision=sql.Identifier(schema_of(index_id), "revision"),
+                membership=sql.Identifier(schema_of(index_id), "membership"),
+                index=sql.Literal(index_id),
+            )
+            for content, key in connection.execute(statement):
+                needed.contents.add(bytes(content))
+                needed.revisions.add(bytes(key))
+        needed.spaces.update(
+            space
+            for (space,) in connection.execute(
+                "SELECT DISTINCT s.fingerprint FROM snapdex.version v"
+                " JOIN snapdex.embedding_space s ON s.id = v.space_id"
+            )
+        )
+    return needed
 
 
 # -- pins --------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,201 @@
+"""Restore: a recorded version back into the database, also an empty one, and its manifests back into the workspace.
+
+    manifests of that version (git) + the store as it is now (DVC)  -->  load, seal, verify, publish
+
+Nothing is parsed, cut or embedded. Everything is checked before the first row changes, and nothing is published before
+the rows give the recorded snapshot id.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines import index, recorded
+from pipelines.config import Config
+from pipelines.errors import IntegrityError, NotFoundError
+from pipelines.failpoints import failpoint
+from pipelines.files import Manifest, Workspace, atomic_write, missing_rows, parse_manifest
+from pipelines.ingest import locked
+from pipelines.manifests import chunks_rows, vectors_store
+from pipelines.model import Revision
+from pipelines.progress import Progress, Silent
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a version comes from: its manifests by name, and the commit that has them (None: the workspace)."""
+
+    commit: str | None
+    manifests: dict[str, bytes]
+    version: int
+    snapshot: str
+
+
+def restore(
+    config: Config,
+    workspace: Workspace,
+    target: str | None = None,
+    *,
+    publish: bool = True,
+    reason: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Serve the version that `target` names (a recorded version or a git revision; None: the present manifests).
+
+    A version with this content that the database still holds is published again; otherwise it is loaded from the
+    store and sealed, under its old number where that is free. Raises `NotFoundError`, `IntegrityError` for damaged
+    files, `InputError` for a store that lacks something; in all of these cases nothing has changed.
+    """
+    began = time.monotonic()
+    name = config.index.name
+    with locked(workspace):
+        source = find(config, workspace, target)
+        check_files(workspace, name, source)
+        failpoint("restore.checked")
+        with _manifests_in_scratch(workspace, name, source) as scratch:
+            version, loaded = _version_of(config, workspace, scratch, source, progress or Silent())
+        failpoint("restore.sealed")
+        url = index.database_url(workspace)
+        with index.connect(url) as connection, index.translated_errors():
+            row = index.get_index(connection, name)
+            checked, problems = index.verify(connection, row, version)
+        if problems:
+            raise IntegrityError(
+                f"version {version.number} is not what was recorded: {problems[0]}",
+                hint="nothing was published; `snapdex verify --json` has the details",
+            )
+        published = publish and not version.active
+        if published:
+            index.publish(
+                lambda: index.connect(url),
+                name,
+                version.number,
+                epoch=row.epoch,
+                reason=reason or f"restored {target or 'from the present files'}",
+            )
+        failpoint("restore.published")
+        for kind, data in source.manifests.items():
+            path = workspace.manifest(name, kind)
+            if not path.exists() or path.read_bytes() != data:
+                atomic_write(path, data)
+            failpoint("restore.manifest_written")
+        Manifest("loaded", {"snapshot": version.snapshot}, []).write(workspace.loaded(name))
+    return {
+        "index": name,
+        "version": version.number,
+        "snapshot": version.snapshot,
+        "published": published,
+        "commit": source.commit,
+        "loaded": loaded,
+        "embedded": 0,
+        "checked": checked,
+        "seconds": {"total": round(time.monotonic() - began, 3)},
+    }
+
+
+def find(config: Config, workspace: Workspace, target: str | None) -> Source:
+    """The manifests of the version that is meant, each as it was written, and belonging together."""
+    name = config.index.name
+    if target is None:
+        commit = None
+        manifests = {
+            kind: workspace.manifest(name, kind).read_bytes()
+            for kind in recorded.MANIFESTS
+            if workspace.manifest(name, kind).exists()
+        }
+        where = "the workspace"
+    else:
+        commit = recorded.commit_of(workspace, name, _in_database(config, workspace, target) or target)
+        every = recorded.manifests_at(workspace, commit)
+        manifests = {kind: every[name, kind] for kind in recorded.MANIFESTS if (name, kind) in every}
+        where = f"commit {commit[:12]}"
+    lacking = [kind for kind in recorded.MANIFESTS if kind not in manifests]
+    if lacking:
+        raise NotFoundError(
+            f"{where} has no manifest {lacking[0]} of index {name}",
+            hint="name a recorded version: git tag --list 'snapdex/*'",
+        )
+    parsed = {kind: parse_manifest(data, kind, f"{where}: {kind}.tsv") for kind, data in manifests.items()}
+    facts = parsed["snapshot"].facts
+    rows = chunks_rows(parsed["chunks"])
+    given = index.snapshot_of(rows, parsed["chunks"].facts["recipe"], parsed["embeddings"].facts["space"])
+    if given != facts["snapshot"]:
+        raise IntegrityError(
+            f"the manifests of {where} do not belong together: they give snapshot {given[:12]},"
+            f" recorded is {facts['snapshot'][:12]}",
+            hint="name a recorded version, or bring the manifests back with: git checkout -- data/manifests",
+        )
+    return Source(commit, manifests, int(facts["version"]), facts["snapshot"])
+
+
+def _in_database(config: Config, workspace: Workspace, target: str) -> str | None:
+    """The commit that the database knows for this name of a version."""
+    with index.connect(index.database_url(workspace)) as connection, index.translated_errors():
+        index.migrate(connection)
+        found = index.find_version(connection, config.index.name, target)
+        return found.git_commit if found else None
+
+
+def check_files(workspace: Workspace, name: str, source: Source) -> None:
+    """Read every byte of the segments, and look every entry up. Raises `IntegrityError` and `InputError`."""
+    chunks = parse_manifest(source.manifests["chunks"], "chunks", "chunks.tsv")
+    space = parse_manifest(source.manifests["embeddings"], "embeddings", "embeddings.tsv").facts["space"]
+    rows = chunks_rows(chunks)
+    revisions, vectors = workspace.store("chunks"), workspace.store(vectors_store(space))
+    documents = workspace.store("documents")
+    for store in (revisions, vectors, documents):
+        if damaged := store.damaged():
+            raise IntegrityError(
+                f"segment {damaged[0].name} of {store.directory} is damaged",
+                hint="bring it back with: dvc checkout --force, or dvc pull --force",
+            )
+    if lost := documents.missing(bytes.fromhex(row.content_sha256) for row in rows):
+        raise missing_rows(documents.directory, len(lost))
+    keys = {
+        chunk.key
+        for _, value in revisions.read({row.revision_key for row in rows})
+        for chunk in Revision.from_json(value).chunks
+    }
+    if lost := vectors.missing(keys):
+        raise missing_rows(vectors.directory, len(lost))
+
+
+def _version_of(
+    config: Config, workspace: Workspace, scratch: Workspace, source: Source, progress: Progress
+) -> tuple[index.Version, int]:
+    """The version of this content in the database, loaded and sealed if it is not there; chunk occurrences sent."""
+    name = config.index.name
+    url = index.database_url(workspace)
+    with index.connect(url) as connection, index.translated_errors():
+        index.migrate(connection)
+        held = index.find_version(connection, name, source.snapshot)
+    if held:
+        return held, 0
+    built = index.build(config, scratch, report={"restored": source.commit}, progress=progress)
+    marks = [source.version]
+    if (present := index.read_recorded(workspace, name)) is not None:
+        marks.append(present.version)
+    if recorded.in_git(workspace):
+        marks += [each.number for each in recorded.recorded_versions(workspace, name)]
+    with index.connect(url) as connection, index.translated_errors():
+        row = index.get_index(connection, name)
+        index.raise_last_version(connection, row, max(marks))
+        return index.get_version(connection, row, built.version), built.loaded
+
+
+@contextmanager
+def _manifests_in_scratch(workspace: Workspace, name: str, source: Source) -> Iterator[Workspace]:
+    workspace.state.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="restore-", dir=workspace.state))
+    try:
+        scratch = Workspace(workspace.root, directory)
+        for kind, data in source.manifests.items():
+            atomic_write(scratch.manifest(name, kind), data)
+        yield scratch
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
