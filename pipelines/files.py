@@ -335,6 +335,12 @@ class Workspace:
         place = Path("data") / "store" / name
         return Store(self.root / place, self.scratch / place if self.scratch else None)
 
+    def stores(self) -> list[Store]:
+        """All stores that are there."""
+        place = self.root / "data" / "store"
+        directories = sorted({path.parent for path in place.rglob("*.parquet")})
+        return [Store(directory) for directory in directories]
+
     def dry(self, scratch: Path, index: str) -> "Workspace":
         """This workspace with every write redirected to `scratch`, where the present manifests are copied first."""
         target = replace(self, scratch=scratch)

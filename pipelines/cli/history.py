@@ -159,23 +159,32 @@ def diff(settings: Settings, before: str, after: str) -> None:
     )
 
 
-@click.command(short_help="Recompute the snapshot id from the rows.")
+@click.command(short_help="Check a version against its id and the files.")
 @click.argument("version", metavar="V", default="active")
+@click.option("--deep", is_flag=True, help="Also every vector and term weight, and the graph against exact search.")
 @common
-def verify(settings: Settings, version: str) -> None:
-    """Check that version V still is what its snapshot id says: every row there, every hash right. Exit 4 if not."""
-    from pipelines.index.verify import verify as check
+def verify(settings: Settings, version: str, deep: bool) -> None:
+    """Check that version V still is what its snapshot id says: every row there, every hash right, no file damaged.
 
-    with opened(settings) as (connection, index):
-        found = get_version(connection, index, version)
-        checked, problems = check(connection, index, found)
+    Exit 4 if not.
+
+    \b
+    snapdex verify
+    snapdex verify v3 --deep
+    """
+    from pipelines.verify import verify as check
+
+    with settings.progress() as progress:
+        report = check(settings.config, settings.workspace, version, deep=deep, progress=progress)
     if settings.json:
-        emit_json({"version": found.number, "ok": not problems, "checked": checked, "problems": problems})
+        emit_json(report)
     else:
-        click.echo(
-            f"v{found.number} {found.snapshot[:12]}: " + ", ".join(f"{n:,} {what}" for what, n in checked.items())
-        )
-        for problem in problems:
+        counts = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in report["checked"].items())
+        click.echo(f"v{report['version']}: {counts}")
+        for problem in report["problems"]:
             click.echo(f"! {problem}")
-    if problems:
-        raise IntegrityError(f"v{found.number} is not what its id says", hint="roll back: snapdex rollback")
+    if report["problems"]:
+        raise IntegrityError(
+            f"v{report['version']} is not what its id says, or files are damaged",
+            hint="serve another version: snapdex rollback; bring files back: dvc checkout --force",
+        )

@@ -16,10 +16,12 @@ from pipelines.index.catalog import (
     find_index,
     find_version,
     get_index,
+    get_space,
     get_version,
     raise_last_version,
 )
 from pipelines.index.db import connect, database_url, translated_errors
+from pipelines.index.deep import verify_deep
 from pipelines.index.forecast import Forecast, forecast
 from pipelines.index.loading import WORTH_A_PROCESS, Loading
 from pipelines.index.migrate import migrate
@@ -52,6 +54,7 @@ __all__ = [
     "forecast",
     "garbage",
     "get_index",
+    "get_space",
     "get_version",
     "migrate",
     "needed_revisions",
@@ -65,4 +68,5 @@ __all__ = [
     "snapshot_of",
     "translated_errors",
     "verify",
+    "verify_deep",
 ]

@@ -151,12 +151,7 @@ def ensure_space(connection: Connection, index: Index, facts: dict[str, str]) ->
         " ON CONFLICT (fingerprint) DO NOTHING",
         [facts["space"], facts["model"], facts["revision"], int(facts["dimension"])],
     )
-    with connection.cursor(row_factory=class_row(Space)) as cursor:
-        space = cursor.execute(
-            "SELECT id, fingerprint, model, revision, dimension FROM snapdex.embedding_space WHERE fingerprint = %s",
-            [facts["space"]],
-        ).fetchone()
-    assert space is not None
+    space = get_space(connection, facts["space"])
     with connection.transaction():
         # The index row's lock: CREATE TABLE IF NOT EXISTS alone fails when two sessions run it at once.
         connection.execute("SELECT 1 FROM snapdex.index WHERE id = %s FOR NO KEY UPDATE", [index.id])
@@ -167,6 +162,17 @@ def ensure_space(connection: Connection, index: Index, facts: dict[str, str]) ->
                 " WITH (autovacuum_enabled = false, parallel_workers = 1)"
             ).format(sql.Identifier(index.schema, space.table), sql.Literal(space.dimension))
         )
+    return space
+
+
+def get_space(connection: Connection, fingerprint: str) -> Space:
+    """The space of a version."""
+    with connection.cursor(row_factory=class_row(Space)) as cursor:
+        space = cursor.execute(
+            "SELECT id, fingerprint, model, revision, dimension FROM snapdex.embedding_space WHERE fingerprint = %s",
+            [fingerprint],
+        ).fetchone()
+    assert space is not None
     return space
 
 
@@ -249,6 +255,14 @@ def versions_named(connection: Connection, index: Index, name: str) -> list[Vers
             return tagged or numbered
         is_prefix = len(name) >= 4 and all(digit in "0123456789abcdef" for digit in name)
         return look("v.snapshot LIKE %s", f"{name}%") if is_prefix else []
+
+
+def set_record(connection: Connection, index: Index, number: int, *, git_commit: str, dvc_md5: str) -> None:
+    """Note in the version's row where git and DVC have it."""
+    connection.execute(
+        "UPDATE snapdex.version SET git_commit = %s, dvc_md5 = %s WHERE index_id = %s AND number = %s",
+        [git_commit, dvc_md5, index.id, number],
+    )
 
 
 def set_tag(connection: Connection, index: Index, name: str, version: int) -> None:

@@ -196,11 +196,11 @@ def load_vectors(
         with connection.transaction():
             use_schema(connection, index)
             connection.execute("SET LOCAL synchronous_commit = off")
-            copy_new(connection, space.table, [_vector_rows(rows, space.dimension)])
+            copy_new(connection, space.table, [vector_rows(rows, space.dimension)])
         progress.advance(len(rows))
 
 
-def _vector_rows(rows: Sequence[tuple[int, bytes]], dimension: int) -> bytes:
+def vector_rows(rows: Sequence[tuple[int, bytes]], dimension: int) -> bytes:
     """(chunk_id bigint, embedding halfvec) in the binary format of COPY; all rows have the same length."""
     row = np.dtype(
         [

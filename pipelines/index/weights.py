@@ -45,7 +45,7 @@ def load_lexical(connection: Connection, index: Index, chunks: Sequence[tuple[in
                 "SELECT id, context, text FROM chunk WHERE id = ANY(%s) ORDER BY id", [batch]
             ).fetchall()
             occurrences = vocabulary.terms([f"{context} {text}" for _, context, text in rows])
-            packed = _rows([row[0] for row in rows], *weights(occurrences, index))
+            packed = lexical_rows([row[0] for row in rows], *weights(occurrences, index))
             copy_new(connection, "lexical", (b"".join(some) for some in batched(packed, COPY_ROWS)))
         weighed += len(rows)
     create_if_missing(connection, index, "lexical", "lexical_terms", sql.SQL("gin (terms)"))
@@ -98,7 +98,7 @@ def weights(
     return edges.tolist(), (pairs & 0xFFFFFFFF).astype(np.int32), saturated
 
 
-def _rows(
+def lexical_rows(
     ids: Sequence[int], edges: Sequence[int], terms: NDArray[np.int32], weights: NDArray[np.float32]
 ) -> Iterator[bytes]:
     """(chunk_id, terms int4[], weights sparsevec) of each chunk in the binary format of COPY."""
