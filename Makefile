@@ -2,6 +2,7 @@
 # make test   the whole test suite
 # make lint   ruff and mypy
 # make bench  the measurements of benchmarks/
+# make soak   the fault tests without bounds, from random seeds, for MINUTES=10
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +12,7 @@ export PREFECT_LOGGING_LEVEL ?= WARNING
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup run test lint bench clean
+.PHONY: setup run test lint bench soak clean
 
 setup: .venv/installed
 
@@ -38,6 +39,9 @@ lint: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+soak: setup
+	SNAPDEX_SOAK_MINUTES=$(or $(MINUTES),10) $(BIN)/python -m pytest -q -s tests/faults
 
 clean:
 	-$(BIN)/snapdex db stop

@@ -17,7 +17,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.retries import RETRIES
-from pipelines import chunk, collect, embed, index, parse
+from pipelines import chunk, collect, embed, index, parse, record
 from pipelines import ingest as job
 from pipelines.config import Config, load_config
 from pipelines.errors import SnapdexError
@@ -39,6 +39,8 @@ embed_chunks = stage("embed", embed.run)
 forecast_changes = stage("forecast", job.forecast_of)
 build_version = stage("build", index.build)
 publish_version = stage("publish", job.finish)
+begin_record = stage("begin-record", record.begin_record)
+complete_record = stage("record", job.recorded)
 
 
 @flow(name="ingest", log_prints=False)
@@ -48,12 +50,14 @@ def ingest(
     overrides: list[str] | None = None,
     publish: bool = True,
     allow_mass_delete: bool = False,
+    record: bool = False,
 ) -> dict[str, Any]:
-    """Collect, parse, chunk, embed, build, gate, publish; returns the report of `snapdex run --json`."""
+    """Collect, parse, chunk, embed, build, gate, publish, record; returns the report of `snapdex run --json`."""
     began = time.monotonic()
     workspace = Workspace(Path(home).resolve())
     config = load_config(workspace.params, overrides)
     with job.locked(workspace):
+        place = begin_record(config, workspace) if record else None
         collected = collect_documents(config, workspace, sources=sources, allow_mass_delete=allow_mass_delete)
         parsed = parse_documents(config, workspace)
         chunked = chunk_documents(config, workspace)
@@ -63,6 +67,7 @@ def ingest(
         counts = job.report_of(prepared, embedded)
         built = build_version(config, workspace, epoch=forecast.epoch, report=counts, quarantined=prepared.quarantined)
         report = publish_version(config, workspace, counts, built, publish=publish, reason=None, began=began)
+        report = complete_record(config, place, report) if place else report
     get_run_logger().info("%s v%s published=%s", report["index"], report["version"], report["published"])
     key = "ingest-" + config.index.name.replace(".", "-").replace("_", "-")
     create_markdown_artifact(summary(config, report), key=key)
@@ -90,10 +95,11 @@ def main() -> int:
     parser.add_argument("sources", nargs="*", metavar="SOURCE", help="default: collect.sources of params.yaml")
     parser.add_argument("--home", default=os.environ.get("SNAPDEX_HOME", "."), metavar="DIR", help="the workspace")
     parser.add_argument("--set", action="append", metavar="SECTION.KEY=VALUE", dest="overrides")
+    parser.add_argument("--record", action="store_true", help="DVC commit and push, git commit, tag and push")
     given = parser.parse_args()
     try:
         sources = [str(Path(each).resolve()) if Path(each).exists() else each for each in given.sources]
-        report = ingest(given.home, sources or None, given.overrides)
+        report = ingest(given.home, sources or None, given.overrides, record=given.record)
     except SnapdexError as error:
         sys.stderr.write(f"error: {error}\nhint: {error.hint}\n")
         return error.exit_code

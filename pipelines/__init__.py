@@ -15,4 +15,12 @@ same functions for a schedule, `dvc.yaml` calls them as `python -m pipelines.<st
     collect/ parse/ chunk/ embed/      documents to vectors, each keyed by content and insert-only
     index/         Postgres: schema, build and seal, publish and roll back, search, history
     evaluate/      retrieval quality on a golden set, and the gate       cli/         the `snapdex` command
+    quality.py     what a version is worth: its search, scored
+
+Beside the main job:
+
+    record/        a version into DVC and git          restore.py    and back, into any database
+    recorded.py    what git keeps of earlier states    verify.py     rows against ids and files
+    prune.py       give back what nothing needs        erase/        one document, everywhere
+    failpoints.py  where tests end the process         erased.py     what must not come back
 """

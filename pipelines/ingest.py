@@ -21,6 +21,8 @@ from pipelines.files import Workspace
 from pipelines.manifests import read_chunks
 from pipelines.model import Quarantined
 from pipelines.progress import Progress, Silent
+from pipelines.quality import evaluate_version, measure, measured
+from pipelines.record import Place, begin_record, complete_record
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,14 @@ def prepare(
     `loading` is started, and not begun, as soon as it is known that there will be much to load.
     """
     progress = progress or Silent()
-    if config.gate.golden:
-        evaluate.read_golden(workspace.root / config.gate.golden)  # what the gate would refuse is refused at once
+    evaluate.golden_queries(config.gate, workspace.root)  # what the gate would refuse is refused at once
     collected = collect.run(
         config,
         workspace,
         sources=list(sources) if sources else None,
         base=base,
         allow_mass_delete=allow_mass_delete,
+        recompute=recompute,
         progress=progress,
     )
     if loading and collected.added + collected.changed >= index.WORTH_A_PROCESS:
@@ -136,6 +138,7 @@ def run(
     publish: bool = True,
     allow_mass_delete: bool = False,
     recompute: bool = False,
+    record: bool = False,
     reason: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -143,11 +146,12 @@ def run(
 
     Raises whatever a stage raises. Finished work is kept, so running again continues; readers see the old version
     until the new one is published. `ConflictError` when another run works in this workspace, or somebody else
-    published in the meantime.
+    published in the meantime. `record`: DVC and git have the version when this returns.
     """
     began = time.monotonic()
     progress = progress or Silent()
     with locked(workspace), index.Loading(config, workspace) as loading:
+        place = begin_record(config, workspace) if record else None
         prepared = prepare(
             config,
             workspace,
@@ -172,7 +176,8 @@ def run(
             loading=loading if loading.started else None,
             progress=progress,
         )
-        return finish(config, workspace, report, built, publish=publish, reason=reason, began=began)
+        finished = finish(config, workspace, report, built, publish=publish, reason=reason, began=began)
+        return recorded(config, place, finished) if place else finished
 
 
 def report_of(prepared: Prepared, embedded: embed.EmbedReport) -> dict[str, Any]:
@@ -199,6 +204,8 @@ def finish(
 ) -> dict[str, Any]:
     """Publish what was built, unless there is nothing to publish or somebody decided against this version before."""
     started = time.monotonic()
+    metrics = measured(config, workspace, built.snapshot) or measure(config, workspace, built.version, built.snapshot)
+    evaluated = time.monotonic()
     note = None
     published = False
     decision = None
@@ -216,7 +223,8 @@ def finish(
             )
             published = True
     now = time.monotonic()
-    seconds = {**report["seconds"], "build": built.seconds, "publish": now - started, "total": now - began}
+    spent = {"build": built.seconds, "evaluate": evaluated - started, "publish": now - evaluated, "total": now - began}
+    seconds = {**report["seconds"], **spent}
     return {
         "index": config.index.name,
         "version": built.version,
@@ -224,10 +232,21 @@ def finish(
         "published": published,
         "parent": built.parent,
         **report,
+        "metrics": metrics,
         "gate": decision,
+        "record": None,
         "note": note,
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
     }
+
+
+def recorded(config: Config, place: Place, report: dict[str, Any]) -> dict[str, Any]:
+    """The report of a version that DVC and git have, too. What fails here is made good by the next recorded run."""
+    began = time.monotonic()
+    record = complete_record(config, place).to_json()
+    seconds = round(time.monotonic() - began, 3)
+    total = round(report["seconds"]["total"] + seconds, 3)
+    return {**report, "record": record, "seconds": {**report["seconds"], "record": seconds, "total": total}}
 
 
 def check_gate(config: Config, workspace: Workspace, built: index.BuildReport) -> dict[str, Any] | None:
@@ -235,9 +254,9 @@ def check_gate(config: Config, workspace: Workspace, built: index.BuildReport) -
 
     Raises `GateFailed` when the candidate is worse: it stays sealed, and readers keep the active version.
     """
-    if not config.gate.golden or built.active_version is None:
+    queries = evaluate.golden_queries(config.gate, workspace.root)
+    if not queries or built.active_version is None:
         return None
-    queries = evaluate.read_golden(workspace.root / config.gate.golden)
     candidate, active = (evaluate_version(config, workspace, queries, v) for v in (built.version, built.active_version))
     decision = evaluate.gate(candidate, active, config.gate)
     if not decision["passed"]:
@@ -248,24 +267,6 @@ def check_gate(config: Config, workspace: Workspace, built: index.BuildReport) -
             gate=decision,
         )
     return decision
-
-
-def evaluate_version(
-    config: Config,
-    workspace: Workspace,
-    queries: Sequence[evaluate.Query],
-    version: int,
-    *,
-    progress: Progress | None = None,
-) -> evaluate.Evaluation:
-    """How well search in `version` answers the golden set, with the settings of the section `search`."""
-    with index.open_index(config.index.name, workspace=workspace.root, config=config) as reader:
-
-        def search(text: str, k: int) -> list[tuple[str, str]]:
-            hits = reader.search(text, k=k, at=version).hits
-            return [(document, hit.text) for hit in hits for document in (hit.document, *hit.also_in)]
-
-        return evaluate.evaluate(queries, search, progress)
 
 
 def plan(

@@ -38,6 +38,7 @@ COMMANDS = {  # command: module; a module is imported when one of its commands i
     "unpin": "retention",
     "forget": "retention",
     "prune": "retention",
+    "erase": "erase",
     "restore": "restore",
     "verify": "history",
     "doctor": "database",

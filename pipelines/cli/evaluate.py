@@ -33,7 +33,7 @@ def evaluate(settings: Settings, version: str, golden: Path, split: str) -> None
     snapdex eval v3 --golden scifact/ --set search.mode=dense
     """
     from pipelines.evaluate import read_golden
-    from pipelines.ingest import evaluate_version
+    from pipelines.quality import evaluate_version
 
     queries = read_golden(golden, split)
     with opened(settings) as (connection, index):
@@ -64,7 +64,7 @@ def gate(settings: Settings, before: str, after: str, golden: Path, split: str) 
     """
     from pipelines.evaluate import gate as decide
     from pipelines.evaluate import read_golden
-    from pipelines.ingest import evaluate_version
+    from pipelines.quality import evaluate_version
 
     queries = read_golden(golden, split)
     config = settings.config

@@ -19,6 +19,7 @@ _RECOMPUTE = click.option("--recompute", is_flag=True, help="Make again what the
 @click.command(short_help="Collect, parse, chunk, embed, build and publish: the main job.")
 @_SOURCES
 @click.option("--no-publish", is_flag=True, help="Build and seal the version, but leave the active one.")
+@click.option("--record", is_flag=True, help="Record the version: DVC commit and push, git commit, tag and push.")
 @click.option("--strict", is_flag=True, help="Exit with 3 if documents are in quarantine (the rest is published).")
 @click.option("--reason", metavar="TEXT", help="Kept in the log of publications.")
 @_MASS_DELETE
@@ -28,6 +29,7 @@ def run(
     settings: Settings,
     sources: tuple[str, ...],
     no_publish: bool,
+    record: bool,
     strict: bool,
     reason: str | None,
     allow_mass_delete: bool,
@@ -39,6 +41,9 @@ def run(
     collect.sources of params.yaml, relative to the workspace. Together they are the whole corpus: a document that is in
     none of them any more is removed. Only what changed is parsed and embedded. Documents that cannot be processed go to
     quarantine, and the rest goes on. If nothing changed, nothing is published.
+
+    With --record the workspace works on git branch snapdex/INDEX: afterwards a commit and a tag hold the manifests, and
+    the DVC remote every object, so that anybody can reproduce and restore the version (docs/recording.md).
 
     \b
     snapdex run
@@ -57,6 +62,7 @@ def run(
             publish=not no_publish,
             allow_mass_delete=allow_mass_delete,
             recompute=recompute,
+            record=record,
             reason=reason,
             progress=progress,
         )
@@ -80,6 +86,11 @@ def _print_run(report: dict[str, Any]) -> None:
     click.echo(
         f"work       {report['parsed']:,} parsed, {report['embedded']:,} embedded, {report['seconds']['total']:.1f} s"
     )
+    if record := report["record"]:
+        pushed = "pushed" if record["pushed"] else "no DVC remote"
+        click.echo(f"record     {record['git_commit'][:12]}  {record['tag']}  {pushed}")
+        if record["note"]:
+            click.echo(f"note       {record['note']}")
     if report["note"]:
         click.echo(f"note       {report['note']}")
     for each in report["quarantined"]:

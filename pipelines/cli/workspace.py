@@ -11,7 +11,13 @@ import click
 from pipelines.cli.output import emit_json
 from pipelines.errors import ConfigError
 
-MADE = {"params.yaml": "params.yaml", "dvc.yaml": "dvc.yaml", "gitignore": ".gitignore", "dvcignore": ".dvcignore"}
+MADE = {
+    "params.yaml": "params.yaml",
+    "dvc.yaml": "dvc.yaml",
+    "golden.jsonl": "golden.jsonl",
+    "gitignore": ".gitignore",
+    "dvcignore": ".dvcignore",
+}
 
 
 @click.command(short_help="Make a new workspace.")

@@ -28,8 +28,9 @@ from pipelines.collect.seen import Row, Seen, read_seen, source_code, write_seen
 from pipelines.collect.sources import parse_source
 from pipelines.collect.write import write_documents
 from pipelines.config import Config
+from pipelines.erased import RULE, Erased, read_erased
 from pipelines.errors import ConfigError
-from pipelines.files import Store, Workspace
+from pipelines.files import Store, Workspace, missing_rows
 from pipelines.media import BEIR, TEXT, media_type
 from pipelines.model import Document, Quarantined
 from pipelines.progress import Progress, Silent
@@ -69,13 +70,15 @@ def run(
     sources: list[str] | None = None,
     base: Path | None = None,
     allow_mass_delete: bool = False,
+    recompute: bool = False,
     progress: Progress | None = None,
     now_ns: Callable[[], int] = time.time_ns,
 ) -> CollectReport:
     """Bring the store and the manifest `documents` to the present state of the sources (default: those of the config).
 
     Relative sources begin at `base` (default: the workspace). Raises `InputError`, before the manifest changes, when a
-    source is missing, cannot be listed or was emptied, when two give the same URI, or when too much would be removed.
+    source is missing, cannot be listed or was emptied, when two give the same URI, or when too much would be removed;
+    and before anything is written in a clone whose store was not pulled, unless to `recompute` it.
     """
     started = time.monotonic()
     progress = progress or Silent()
@@ -88,25 +91,27 @@ def run(
     compiled = rules(config.collect.include, [*hidden, *config.collect.exclude])
     places = [parse_source(text, base or workspace.root, clones) for text in texts]
     memory = workspace.state / "cache" / index / "seen.tsv"
-    seen, before = read_seen(memory), _previous(workspace, index)
+    seen, before, erased = read_seen(memory), _previous(workspace, index), read_erased(workspace, index)
     time_ns = now_ns()  # before anything is read: what changes later than this is not trusted by the next run
 
-    found = [Found.of(place, place.find(compiled)) for place in places]
+    found = [Found.of(place, place.find(compiled), erased) for place in places]
     guard.refuse_same_uris([(each.source.name, each.listing) for each in found])
     store = workspace.store("documents")
+    if before and not (recompute or seen.rows or store.segments()):
+        raise missing_rows(store.directory, len(before))  # a clone: what was written now would be in the way of a pull
     present = set(store.keys())
     progress.start("collect", sum(len(each.listing.entries) for each in found))
     for each in found:
-        each.recall(seen, present)
+        each.recall(seen, present, erased)
         progress.advance(len(each.documents))
     unchanged = sum(len(each.documents) for each in found)
-    _capture(found, store, present, progress)
+    _capture(found, store, present, erased, progress)
 
     documents = {uri: document for each in found for uri, document in each.documents.items()}
     read = len(documents) - unchanged
     quarantined = []
     for failure in (failure for each in found for failure in each.failures):
-        if last := before.get(failure.uri):
+        if (last := before.get(failure.uri)) and not erased.content(last.content_sha256):
             documents[failure.uri] = last
             failure = replace(failure, content_sha256=last.content_sha256)
         quarantined.append(failure)
@@ -154,7 +159,13 @@ class Found:
     failures: list[Quarantined]
 
     @classmethod
-    def of(cls, source: Source, listing: Listing) -> "Found":
+    def of(cls, source: Source, listing: Listing, erased: Erased) -> "Found":
+        if erased.records:
+            kept = [entry for entry in listing.entries if not erased.document(entry.uri)]
+            listing.excluded.update(
+                {RULE: len(listing.entries) - len(kept)} if len(kept) < len(listing.entries) else {}
+            )
+            listing.entries = kept
         for entry in listing.entries:
             if len(entry.uri.encode("utf-8")) > LONGEST_URI_BYTES:
                 listing.skip(entry.uri[:80] + "...", f"its name is longer than {LONGEST_URI_BYTES:,} bytes")
@@ -162,11 +173,13 @@ class Found:
         listing.entries.sort(key=lambda entry: entry.uri)
         return cls(source, source_code(source.key), listing, [], {}, {}, [])
 
-    def recall(self, seen: Seen, present: set[bytes]) -> None:
+    def recall(self, seen: Seen, present: set[bytes], erased: Erased) -> None:
         """Take over what did not change since the last run, as long as its bytes are still in the store."""
         for entry in self.listing.entries:
             document = seen.document(self.code, entry)
-            if document and bytes.fromhex(document.content_sha256) in present:
+            if document and erased.content(document.content_sha256):
+                self.listing.excluded[RULE] += 1
+            elif document and bytes.fromhex(document.content_sha256) in present:
                 self.documents[entry.uri] = document
                 self.stamps[entry.uri] = entry.stamp
             else:
@@ -189,8 +202,11 @@ def _previous(workspace: Workspace, index: str) -> dict[str, Document]:
     return {document.uri: document for document in manifests.read_documents(workspace, index)}
 
 
-def _capture(found: list[Found], store: Store, present: set[bytes], progress: Progress) -> None:
-    """Read what is pending; what the store lacks goes into it, and its key into `present`."""
+def _capture(found: list[Found], store: Store, present: set[bytes], erased: Erased, progress: Progress) -> None:
+    """Read what is pending; what the store lacks goes into it, and its key into `present`. What was erased does not,
+
+    under whatever name it comes back.
+    """
     with store.writer() as writer:
         for each in found:
             for captured in each.read():
@@ -200,6 +216,9 @@ def _capture(found: list[Found], store: Store, present: set[bytes], progress: Pr
                     continue
                 uri, data = captured.entry.uri, captured.data
                 sha256 = hashlib.sha256(data)
+                if erased.content(sha256.hexdigest()):
+                    each.listing.excluded[RULE] += 1
+                    continue
                 if sha256.digest() not in present:
                     present.add(sha256.digest())
                     writer.add(sha256.digest(), data)

@@ -18,6 +18,7 @@ def main() -> int:
     parser.add_argument("--workspace", type=Path, default=Path(), metavar="DIR", help="default: here")
     parser.add_argument("--set", action="append", metavar="SECTION.KEY=VALUE", dest="overrides")
     parser.add_argument("--allow-mass-delete", action="store_true", help="remove documents however many they are")
+    parser.add_argument("--recompute", action="store_true", help="read all again where the store is gone")
     given = parser.parse_args()
     workspace = Workspace(given.workspace.resolve())
     try:
@@ -28,6 +29,7 @@ def main() -> int:
             sources=given.sources or None,
             base=Path.cwd() if given.sources else None,
             allow_mass_delete=given.allow_mass_delete,
+            recompute=given.recompute,
         )
     except SnapdexError as error:
         sys.stderr.write(f"error: {error}\nhint: {error.hint}\n")

@@ -12,11 +12,12 @@ embedded again. A run costs what the revisions cost that are not in the manifest
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.config import Config
+from pipelines.config import Config, EmbedConfig
 from pipelines.embed.encoders import Encoder, checked, load_encoder
 from pipelines.embed.work import Work, groups, plan_work
 from pipelines.files import Manifest, SegmentWriter, Workspace
@@ -72,11 +73,17 @@ def missing_chunks(config: Config, workspace: Workspace, *, recompute: bool = Fa
 
 
 def encode_query(config: Config, workspace: Workspace, text: str) -> NDArray[np.float32]:
-    """[d], in the space of this configuration's model."""
+    """[d], in the space of this configuration's model. Weights stay in memory: the next query is much faster."""
     model = resolve_model(config.embed, workspace)
-    vector = load_encoder(model, config.embed).encode_query(text)
+    load = _kept_encoder if model.kind == "folder" else load_encoder
+    vector = load(model, config.embed).encode_query(text)
     checked(vector[None], 1, model.dimension)
     return vector
+
+
+@lru_cache(maxsize=2)  # the gate asks two versions, which may have two models
+def _kept_encoder(model: EmbeddingModel, config: EmbedConfig) -> Encoder:
+    return load_encoder(model, config)
 
 
 def _embed_missing(

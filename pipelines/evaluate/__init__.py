@@ -1,6 +1,7 @@
 """evaluate: retrieval quality of a version on a golden set, and the gate that compares two versions.
 
-The caller passes the search: this package knows queries, rankings and numbers, and no database.
+The caller passes the search: this package knows queries, rankings and numbers, and no database. `outputs.py` writes
+what `dvc metrics` and `dvc plots` show.
 """
 
 import time
@@ -11,11 +12,11 @@ from statistics import mean
 import numpy as np
 
 from pipelines.config import GateConfig
-from pipelines.evaluate.golden import Query, read_golden
+from pipelines.evaluate.golden import Query, golden_queries, read_golden
 from pipelines.evaluate.metrics import Hit, query_metrics
 from pipelines.progress import Progress, Silent
 
-__all__ = ["Evaluation", "Query", "evaluate", "gate", "read_golden"]
+__all__ = ["Evaluation", "Query", "evaluate", "gate", "golden_queries", "read_golden"]
 
 DEPTH = 200  # chunks asked for: enough for 100 distinct documents in most corpora
 RESAMPLES = 2000

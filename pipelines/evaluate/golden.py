@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.config import GateConfig
 from pipelines.errors import InputError
 
 
@@ -28,9 +29,24 @@ def read_golden(path: Path, split: str = "test") -> list[Query]:
 
     Raises `InputError` that names file and line for anything else.
     """
-    if path.is_dir():
-        return list(_beir(path, split))
-    queries = []
+    queries = list(_beir(path, split) if path.is_dir() else _questions(path))
+    if not queries:
+        raise InputError(f"{path} has no query", hint="see docs/evaluation.md for the formats")
+    return queries
+
+
+def golden_queries(config: GateConfig, root: Path) -> list[Query]:
+    """The golden set that `gate.golden` names, from the workspace's `root`; none where it is unset or an empty file.
+
+    DVC depends on the file by its name, so it exists before there are questions. Raises what `read_golden` raises.
+    """
+    path = root / config.golden
+    if not config.golden or (path.is_file() and not path.read_bytes().strip()):
+        return []
+    return read_golden(path)
+
+
+def _questions(path: Path) -> Iterator[Query]:
     for number, row in _rows(path):
         documents = row.get("documents", [])
         if not isinstance(row.get("question"), str) or not isinstance(documents, list):
@@ -38,10 +54,7 @@ def read_golden(path: Path, split: str = "test") -> list[Query]:
         if not all(isinstance(document, str) for document in documents):
             raise _wrong(path, number, '"documents" must be a list of texts')
         relevant = dict.fromkeys(documents, 1) if row.get("answerable", True) else {}
-        queries.append(Query(str(row.get("_id", number)), row["question"], relevant))
-    if not queries:
-        raise InputError(f"{path} has no query", hint="see docs/evaluation.md for the formats")
-    return queries
+        yield Query(str(row.get("_id", number)), row["question"], relevant)
 
 
 def _beir(path: Path, split: str) -> Iterator[Query]:

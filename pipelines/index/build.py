@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from psycopg.errors import DeadlockDetected
+
 from pipelines.config import Config
+from pipelines.erased import document_hash, read_erased
 from pipelines.errors import ConflictError
 from pipelines.failpoints import failpoint
 from pipelines.files import Manifest, Workspace, read_manifest
@@ -16,7 +19,8 @@ from pipelines.index.load import analyze, chunks_without, drop_damaged_revisions
 from pipelines.index.loading import Loading, load_missing_revisions, load_missing_weights
 from pipelines.index.migrate import migrate
 from pipelines.index.publish import was_active
-from pipelines.index.seal import Incomplete, Recorded, seal, snapshot_of
+from pipelines.index.seal import Incomplete, Recorded, leaf_of, seal, snapshot_of
+from pipelines.index.weights import merge_new_terms
 from pipelines.manifests import ChunksRow, read_chunks, read_space, vectors_store
 from pipelines.model import Quarantined
 from pipelines.progress import Progress, Silent
@@ -59,7 +63,10 @@ def run(
     """
     began = time.monotonic()
     progress = progress or Silent()
-    recipe, rows = read_chunks(workspace, config.index.name)
+    recipe, every_row = read_chunks(workspace, config.index.name)
+    erased = read_erased(workspace, config.index.name)  # manifests of an earlier state may name what was erased since
+    rows = [row for row in every_row if not erased.either(row.uri, row.content_sha256)]
+    gone = [(document_hash(row.uri), leaf_of(row)) for row in every_row if erased.either(row.uri, row.content_sha256)]
     space_facts = read_space(workspace, config.index.name)
     with connect(database_url(workspace)) as connection, translated_errors():
         migrate(connection)
@@ -69,7 +76,7 @@ def run(
                 f"index {index.name} was published by somebody else: version {index.active_version} is active now",
                 hint="run again: it compares with that version, and finished work is kept",
             )
-        snapshot = snapshot_of(rows, recipe, space_facts["space"])
+        snapshot = snapshot_of(every_row, recipe, space_facts["space"])
         recorded = read_recorded(workspace, config.index.name)
         version = reusable_version(connection, index, snapshot)
         created = version is None
@@ -77,14 +84,17 @@ def run(
         if version is None:
             space = ensure_space(connection, index, space_facts)
             for _ in range(ATTEMPTS):
-                loaded += _load(connection, index, space, rows, workspace, loading, progress)
-                loading = None  # a second time, little is missing
                 try:
-                    version = seal(connection, index, space, rows, recipe, report or {}, recorded)
+                    loaded += _load(connection, index, space, rows, workspace, loading, progress)
+                    loading = None  # a second time, little is missing
+                    version = seal(connection, index, space, rows, recipe, report or {}, recorded, erased=gone)
                     analyze(connection, index, "membership")
+                    merge_new_terms(connection, index)
                     break
                 except Incomplete:
                     drop_damaged_revisions(connection, index, [row.revision_key for row in rows])
+                except DeadlockDetected:  # while prune was giving room back; what was loaded is there
+                    continue
             else:
                 raise ConflictError("rows kept disappearing while they were loaded", hint="is prune running in a loop?")
         quarantine.record(connection, index, quarantined)

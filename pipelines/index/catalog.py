@@ -7,6 +7,7 @@ from typing import Any
 
 from psycopg import sql
 from psycopg.rows import class_row, scalar_row
+from psycopg.types.json import Jsonb
 
 from pipelines.config import IndexConfig
 from pipelines.errors import ConfigError, NotFoundError
@@ -255,6 +256,14 @@ def versions_named(connection: Connection, index: Index, name: str) -> list[Vers
             return tagged or numbered
         is_prefix = len(name) >= 4 and all(digit in "0123456789abcdef" for digit in name)
         return look("v.snapshot LIKE %s", f"{name}%") if is_prefix else []
+
+
+def set_metrics(connection: Connection, index: Index, number: int, metrics: dict[str, Any]) -> None:
+    """Keep with a version what it was measured to be."""
+    connection.execute(
+        "UPDATE snapdex.version SET metrics = %s WHERE index_id = %s AND number = %s",
+        [Jsonb(metrics), index.id, number],
+    )
 
 
 def set_record(connection: Connection, index: Index, number: int, *, git_commit: str, dvc_md5: str) -> None:

@@ -1,6 +1,6 @@
 """Deep verification: all vectors and term weights of a version against the files, the graph against exact search."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -9,7 +9,7 @@ from pipelines.files import Store
 from pipelines.index.catalog import Index, Version, use_schema
 from pipelines.index.db import Connection
 from pipelines.index.load import BATCH_CHUNKS, vector_rows
-from pipelines.index.weights import Vocabulary, lexical_rows, weights
+from pipelines.index.weights import COLUMNS, Vocabulary, lexical_rows, weights
 from pipelines.model import batched
 from pipelines.progress import Progress
 
@@ -78,7 +78,7 @@ def _differing_vectors(
     packed = vector_rows(stored, dimension)
     size = len(packed) // len(stored) if stored else 0
     expected = {chunk_id: packed[size * at : size * (at + 1)] for at, (chunk_id, _) in enumerate(stored)}
-    present = _rows(connection, table, [chunk.id for chunk in batch])
+    present = _rows(connection, table, ("chunk_id", "embedding"), [chunk.id for chunk in batch])
     return [chunk.key for chunk in batch if chunk.id not in present or present[chunk.id] != expected.get(chunk.id)]
 
 
@@ -86,14 +86,14 @@ def _differing_weights(connection: Connection, index: Index, batch: list[Live], 
     occurrences = vocabulary.terms([chunk.text for chunk in batch])
     ids = [chunk.id for chunk in batch]
     expected = dict(zip(ids, lexical_rows(ids, *weights(occurrences, index)), strict=True))
-    present = _rows(connection, "lexical", ids)
+    present = _rows(connection, "lexical", COLUMNS, ids)
     return [chunk.key for chunk in batch if present.get(chunk.id) != expected[chunk.id]]
 
 
-def _rows(connection: Connection, table: str, ids: list[int]) -> dict[int, bytes]:
+def _rows(connection: Connection, table: str, columns: Sequence[str], ids: list[int]) -> dict[int, bytes]:
     """Rows of a table in COPY's binary format, by their first column, a bigint."""
-    statement = sql.SQL("COPY (SELECT * FROM {} WHERE chunk_id = ANY({})) TO STDOUT (FORMAT BINARY)").format(
-        sql.Identifier(table), sql.Literal(ids)
+    statement = sql.SQL("COPY (SELECT {} FROM {} WHERE chunk_id = ANY({})) TO STDOUT (FORMAT BINARY)").format(
+        sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(table), sql.Literal(ids)
     )
     rows = {}
     with connection.cursor().copy(statement) as copy:

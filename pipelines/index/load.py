@@ -135,16 +135,18 @@ def _revision_row(row: ChunksRow, revision: Revision) -> tuple[object, ...]:
     )
 
 
-def copy_new(connection: Connection, table: str, rows: Iterable[bytes]) -> None:
+def copy_new(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[bytes]) -> None:
     """COPY rows in its binary format into a table, where another builder has not brought in one of them already."""
     kept = list(rows)
     try:
         with connection.transaction():
-            _copy(connection, table, kept)
+            _copy(connection, table, columns, kept)
     except errors.UniqueViolation:
         names = {"table": sql.Identifier(table)}
-        connection.execute(sql.SQL("CREATE TEMP TABLE arriving (LIKE {table}) ON COMMIT DROP").format(**names))
-        _copy(connection, "arriving", kept)
+        connection.execute(
+            sql.SQL("CREATE TEMP TABLE arriving (LIKE {table} INCLUDING DEFAULTS) ON COMMIT DROP").format(**names)
+        )
+        _copy(connection, "arriving", columns, kept)
         connection.execute(
             sql.SQL("INSERT INTO {table} SELECT * FROM arriving ORDER BY chunk_id ON CONFLICT DO NOTHING").format(
                 **names
@@ -152,8 +154,9 @@ def copy_new(connection: Connection, table: str, rows: Iterable[bytes]) -> None:
         )
 
 
-def _copy(connection: Connection, table: str, rows: Iterable[bytes]) -> None:
-    statement = sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(sql.Identifier(table))
+def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[bytes]) -> None:
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(sql.Identifier(table), names)
     with connection.cursor().copy(statement) as copy:
         copy.write(COPY_HEAD)
         for each in rows:
@@ -196,7 +199,7 @@ def load_vectors(
         with connection.transaction():
             use_schema(connection, index)
             connection.execute("SET LOCAL synchronous_commit = off")
-            copy_new(connection, space.table, [vector_rows(rows, space.dimension)])
+            copy_new(connection, space.table, ("chunk_id", "embedding"), [vector_rows(rows, space.dimension)])
         progress.advance(len(rows))
 
 
@@ -228,7 +231,10 @@ def ensure_graph(connection: Connection, index: Index, space: Space, *, changed:
 
 
 def analyze(connection: Connection, index: Index, *tables: str) -> None:
-    """Fresh statistics: the plans of the first searches depend on them, and autovacuum comes minutes later."""
+    """Fresh statistics: the plans of the first searches depend on them, and autovacuum comes minutes later.
+
+    A table that prune is giving room back of is left to it: it analyzes as well, and waits for us while we would wait.
+    """
     with connection.transaction():
         use_schema(connection, index)
-        connection.execute(sql.SQL("ANALYZE {}").format(sql.SQL(", ").join(map(sql.Identifier, tables))))
+        connection.execute(sql.SQL("ANALYZE (SKIP_LOCKED) {}").format(sql.SQL(", ").join(map(sql.Identifier, tables))))

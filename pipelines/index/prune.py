@@ -9,6 +9,7 @@ finds out when it seals and loads them again.
 from dataclasses import asdict, dataclass
 
 from psycopg import sql
+from psycopg.errors import DeadlockDetected
 
 from pipelines.failpoints import failpoint
 from pipelines.index.catalog import OPEN, Index, use_schema
@@ -16,6 +17,7 @@ from pipelines.index.db import Connection
 from pipelines.index.retention import lock, note
 from pipelines.progress import Progress, Silent
 
+ATTEMPTS = 5  # to build indexes anew, beside builders
 BATCH_ROWS = 5000  # of one transaction: some tenths of a second under the lock
 WORTH_REBUILDING = 0.01  # of a table's rows deleted: from here on its indexes are built anew, which also shrinks them
 
@@ -207,7 +209,14 @@ def _reclaim(connection: Connection, index: Index, table: str, deleted: int) -> 
     if deleted < WORTH_REBUILDING * (deleted + int(left[0])):
         return
     connection.execute("SET maintenance_work_mem = '1GB'")
-    connection.execute(sql.SQL("REINDEX TABLE CONCURRENTLY {}").format(name))
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            connection.execute(sql.SQL("REINDEX TABLE CONCURRENTLY {}").format(name))
+            break
+        except DeadlockDetected:  # with a builder that makes or drops an index of this table
+            _drop_unfinished_indexes(connection, index)
+            if attempt == ATTEMPTS:
+                raise
     failpoint("prune.reindexed")
     connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(name))
     connection.execute("RESET maintenance_work_mem")

@@ -8,11 +8,12 @@ from typing import Any
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from pipelines.errors import IntegrityError
+from pipelines.errors import ConflictError, IntegrityError
 from pipelines.failpoints import failpoint
 from pipelines.index.catalog import OPEN, Index, Space, get_index, get_version, newest_version, use_schema
 from pipelines.index.catalog import Version as VersionRow
 from pipelines.index.db import Connection
+from pipelines.index.publish import actor
 from pipelines.manifests import ChunksRow
 from pipelines.model import digest, leaf, snapshot_id
 
@@ -46,16 +47,20 @@ def seal(
     recipe: str,
     report: dict[str, Any],
     recorded: Recorded | None = None,
+    *,
+    erased: Sequence[tuple[str, bytes]] = (),
 ) -> VersionRow:
     """Make the next version of these documents, under the index row's lock; nothing is visible unless all of it is.
 
     A number is never used twice, also not by a database that was set up anew: it is greater than the `recorded` one,
-    or that one itself where this is its content coming back.
+    or that one itself where this is its content coming back. `erased`: hash of the URI and leaf of documents that
+    belong to this snapshot and were erased; they count, and nothing is found through them.
 
     Only the differences from the rows that are open now are written. Raises `Incomplete` when content is missing, and
     `IntegrityError` when the rows do not give the snapshot id that the manifest gives.
     """
-    wanted = snapshot_of(rows, recipe, space.fingerprint)
+    leaves = [leaf_of(row) for row in rows] + [leaf for _, leaf in erased]
+    wanted = snapshot_id(recipe, space.fingerprint, leaves)
     with connection.transaction():
         use_schema(connection, index)
         connection.execute("SET LOCAL work_mem = '64MB'")
@@ -70,6 +75,7 @@ def seal(
             return newest
         number = _next_number(last, newest.number if newest else 0, recorded, wanted)
         _check_complete(connection, space)
+        _keep_erased(connection, index, erased)
         chunks = (newest.chunks if newest else 0) + _move_membership(connection, number)
         found = _digest_open_rows(connection, recipe, space)
         if found != wanted:
@@ -81,7 +87,7 @@ def seal(
             "INSERT INTO snapdex.version"
             " (index_id, number, snapshot, parent, recipe, space_id, documents, chunks, report)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-            [index.id, number, wanted, parent, recipe, space.id, len(rows), chunks, Jsonb(report)],
+            [index.id, number, wanted, parent, recipe, space.id, len(leaves), chunks, Jsonb(report)],
         )
         connection.execute(
             "UPDATE snapdex.index SET last_version = greatest(last_version, %s) WHERE id = %s", [number, index.id]
@@ -115,9 +121,36 @@ def _copy_goal(connection: Connection, rows: Sequence[ChunksRow]) -> None:
     )
 
 
+def _keep_erased(connection: Connection, index: Index, erased: Sequence[tuple[str, bytes]]) -> None:
+    """Give erased documents their place; raises `ConflictError` where the files bring one back that was erased here."""
+    returning = connection.execute(
+        "SELECT count(*) FROM goal g WHERE EXISTS (SELECT FROM snapdex.erasure WHERE index_id = %(index)s)"
+        " AND encode(sha256(convert_to(g.document, 'UTF8')), 'hex') IN"
+        " (SELECT document_sha256 FROM snapdex.erasure WHERE index_id = %(index)s)",
+        {"index": index.id},
+    ).fetchone()
+    if returning != (0,):
+        raise ConflictError(
+            "these files have documents that were erased from the index",
+            hint="bring data/manifests/*/erased.tsv here from the workspace that erased them, and run again",
+        )
+    names, leaves = [name for name, _ in erased], [leaf for _, leaf in erased]
+    connection.execute(
+        "INSERT INTO goal SELECT 'erased:' || name, 0, leaf FROM unnest(%s::text[], %s::bytea[]) AS x (name, leaf)",
+        [names, leaves],
+    )
+    connection.execute(
+        "INSERT INTO snapdex.erasure (index_id, document_sha256, leaf, actor)"
+        " SELECT %s, name, leaf, %s FROM unnest(%s::text[], %s::bytea[]) AS x (name, leaf) ORDER BY 2, 3"
+        " ON CONFLICT DO NOTHING",
+        [index.id, actor(), names, leaves],
+    )
+
+
 def _check_complete(connection: Connection, space: Space) -> None:
     """For the whole version, not for its differences: after a change of the space and back, old documents may lack
-    vectors too."""
+    vectors too. Revisions are looked up again: `goal` found them before the lock was held, and prune may have been here.
+    """
     differing = connection.execute(
         "SELECT count(*) FROM goal_row g JOIN revision r USING (key) WHERE r.chunks_sha256 <> g.chunks_sha256"
     ).fetchone()
@@ -129,7 +162,7 @@ def _check_complete(connection: Connection, space: Space) -> None:
     row = connection.execute(
         sql.SQL(
             """
-            SELECT (SELECT count(*) FROM goal WHERE revision_id IS NULL),
+            SELECT (SELECT count(*) FROM goal g LEFT JOIN revision r ON r.id = g.revision_id WHERE r.id IS NULL),
                    (SELECT count(*) FROM (SELECT revision_id AS id FROM goal GROUP BY 1) g JOIN revision r USING (id)
                     WHERE r.chunks <> (SELECT count(*) FROM occurrence o WHERE o.revision_id = r.id)),
                    (SELECT count(*) FROM (SELECT DISTINCT o.chunk_id FROM goal JOIN occurrence o USING (revision_id)) n
@@ -170,6 +203,8 @@ def _move_membership(connection: Connection, number: int) -> int:
                     SELECT FROM occurrence o JOIN membership m USING (revision_id)
                     WHERE o.chunk_id = t.chunk_id AND m.to_version = %(open)s) AS after FROM touched t) x
             WHERE before <> after;
+        UPDATE lexical l SET current = moved.delta > 0 FROM moved
+            WHERE l.chunk_id = moved.chunk_id AND l.current <> (moved.delta > 0);
         INSERT INTO document_frequency
             SELECT term, %(number)s, sum(delta) FROM moved JOIN lexical USING (chunk_id), unnest(lexical.terms) AS term
             GROUP BY term HAVING sum(delta) <> 0

@@ -41,10 +41,13 @@ SETTINGS = {
     "log_line_prefix": "'%m [%p] '",
     "log_min_error_statement": "panic",  # statements carry document text; the log must not
     "log_parameter_max_length_on_error": "0",
+    "log_error_verbosity": "terse",  # details of errors quote keys and lines, which are names and text
+    "wal_recycle": "off",  # a recycled file of the log keeps the text of documents that were erased
     "timezone": "'UTC'",
     "log_timezone": "'UTC'",
     "jit": "off",  # compiling costs more than these short queries take
 }
+DISCREET = ("log_min_error_statement", "log_error_verbosity", "wal_recycle")  # also for data directories made before
 
 
 @dataclass(frozen=True)
@@ -141,13 +144,14 @@ class EmbeddedServer:
         self.log.touch()
         _give_to_server_user(self.log)
         deadline = time.monotonic() + START_SECONDS
+        options = " ".join(f"-c {name}={SETTINGS[name]}" for name in DISCREET)
         pause = 0.1
         while True:
             # After kill -9 the old backends hold the shared memory for about a second, and a start fails: try again.
             self._run(
                 "pg_ctl",
                 *("start", "-D", str(self.data), "-l", str(self.log), "-w", "-t", str(int(START_SECONDS)), "-s"),
-                *("-o", f"-k '{self.socket_directory}'"),
+                *("-o", f"-k '{self.socket_directory}' {options}"),
             )
             if self._accepts_connections():
                 break

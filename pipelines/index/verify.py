@@ -31,6 +31,7 @@ def verify(connection: Connection, index: Index, version: Version) -> tuple[dict
             leaves.append(computed)
             if computed != bytes(stored):
                 problems.append(f"document {document}: its revision is not the one that was published")
+        leaves += _erased_leaves(connection, index, version, counts, problems)
     found = snapshot_id(version.recipe, version.space, leaves)
     if found != version.snapshot:
         problems.append(f"the rows give snapshot {found}, the version says {version.snapshot}")
@@ -94,3 +95,21 @@ def _check_revisions(
             if len(places) != chunks or digests[revision_id] != stored:
                 problems.append(f"revision {revision_id}: its chunks are not those that were loaded")
     return digests
+
+
+def _erased_leaves(
+    connection: Connection, index: Index, version: Version, counts: dict[str, int], problems: list[str]
+) -> list[bytes]:
+    """What documents were that have been erased: they count in the id, and each must stand in the record."""
+    rows = connection.execute(
+        """
+        SELECT m.document, m.leaf, EXISTS (
+            SELECT FROM snapdex.erasure e WHERE e.index_id = %(index)s AND 'erased:' || e.document_sha256 = m.document
+            AND e.leaf = m.leaf)
+        FROM membership m WHERE m.revision_id = 0 AND m.from_version <= %(v)s AND m.to_version > %(v)s
+        """,
+        {"index": index.id, "v": version.number},
+    ).fetchall()
+    counts["documents"] += len(rows)
+    problems += [f"{document}: there is no record that it was erased" for document, _, recorded in rows if not recorded]
+    return [bytes(leaf) for _, leaf, _ in rows]

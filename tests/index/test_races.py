@@ -73,11 +73,11 @@ def prune_before_seal(state: State, monkeypatch: pytest.MonkeyPatch, attempts: l
     real = BUILD.seal
     taken: list[int] = []
 
-    def seal(*arguments: Any) -> Any:
+    def seal(*arguments: Any, **options: Any) -> Any:
         if len(taken) < len(attempts):
             state.execute(attempts[len(taken)].format(**parts))
             taken.append(len(taken) + 1)
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(BUILD, "seal", seal)
     return taken

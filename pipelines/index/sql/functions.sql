@@ -122,6 +122,9 @@ DECLARE
     answers int;
     ids bigint[];
     scores float8[];
+    past text := CASE WHEN EXISTS (SELECT FROM snapdex.version n WHERE n.index_id = v.index_id AND n.number > v.number)
+        THEN 'UNION ALL SELECT l.chunk_id, -(l.weights <#> $1::sparsevec) FROM lexical l WHERE l.terms && $5 AND NOT l.current'
+        ELSE '' END;  -- an earlier version may hold chunks that the newest one does not
 BEGIN
     PERFORM set_config('search_path', format('%I, snapdex, {vector_schema}, pg_catalog', snapdex._schema(v.index_id)), true);
     EXECUTE
@@ -142,14 +145,15 @@ BEGIN
     LOOP
         EXECUTE format(
             'WITH c AS MATERIALIZED (
-                SELECT l.chunk_id, -(l.weights <#> $1::sparsevec) AS s FROM lexical l WHERE l.terms && $5),
+                SELECT l.chunk_id, -(l.weights <#> $1::sparsevec) AS s FROM lexical l WHERE l.terms && $5 AND l.current
+                %2$s),
              best AS MATERIALIZED (
                 SELECT s FROM (SELECT c.chunk_id, c.s FROM c ORDER BY c.s DESC OFFSET 0) x WHERE %1$s LIMIT $6),
              top AS (
                 SELECT x.chunk_id, x.s, chunk.key FROM c x JOIN chunk ON chunk.id = x.chunk_id
                 WHERE x.s >= (SELECT min(s) FROM best) AND %1$s ORDER BY x.s DESC, chunk.key LIMIT $6)
              SELECT array_agg(top.chunk_id ORDER BY s DESC, key), array_agg(s ORDER BY s DESC, key), min(s), count(*)
-             FROM top', snapdex._live('x.chunk_id', filtered))
+             FROM top', snapdex._live('x.chunk_id', filtered), past)
         INTO ids, scores, threshold, answers
         USING weights, v.number, filter - 'document', snapdex._path_pattern(filter), terms[:sources], k;
         EXIT WHEN sources = cardinality(terms);

@@ -1,0 +1,86 @@
+"""What a version is worth: its search asked by a golden set, and the sizes of its chunks.
+
+`index` can search and `evaluate` can score; here they meet, for the gate of a run, for `snapdex eval`, and for the
+metrics that `python -m pipelines.evaluate` leaves for DVC.
+"""
+
+from collections.abc import Sequence
+
+from pipelines import evaluate, index
+from pipelines.config import Config
+from pipelines.errors import NotFoundError
+from pipelines.evaluate.outputs import Metrics, conditions, read_metrics, size_metrics, write_metrics
+from pipelines.files import Workspace
+from pipelines.index.build import read_recorded
+from pipelines.index.catalog import get_index, get_version, set_metrics
+from pipelines.index.sizes import sizes_of
+from pipelines.progress import Progress
+
+
+def evaluate_version(
+    config: Config,
+    workspace: Workspace,
+    queries: Sequence[evaluate.Query],
+    version: int,
+    *,
+    exact: bool = False,
+    progress: Progress | None = None,
+) -> evaluate.Evaluation:
+    """How well search in `version` answers the golden set, with the settings of the section `search`.
+
+    `exact`: with every distance computed, which another machine repeats; a graph is built anew by each.
+    """
+    with index.open_index(config.index.name, workspace=workspace.root, config=config) as reader:
+
+        def search(text: str, k: int) -> list[tuple[str, str]]:
+            hits = reader.search(text, k=k, at=version, exact=exact).hits
+            return [(document, hit.text) for hit in hits for document in (hit.document, *hit.also_in)]
+
+        return evaluate.evaluate(queries, search, progress)
+
+
+def measure_built(config: Config, workspace: Workspace, *, progress: Progress | None = None) -> Metrics:
+    """Measure the version that manifest `snapshot` names, whatever was measured before."""
+    built = read_recorded(workspace, config.index.name)
+    if built is None:
+        raise NotFoundError("no version was built from this workspace", hint="build one: dvc repro, or snapdex run")
+    return measure(config, workspace, built.version, built.snapshot, progress=progress)
+
+
+def measure(
+    config: Config, workspace: Workspace, version: int, snapshot: str, *, progress: Progress | None = None
+) -> Metrics:
+    """Measure a version, write `data/metrics/` and the version's row; returns the metrics.
+
+    Raises `NotFoundError` where this database has another snapshot under that number, or none.
+    """
+    name = config.index.name
+    queries = evaluate.golden_queries(config.gate, workspace.root)
+    with index.connect(index.database_url(workspace)) as connection:
+        index.migrate(connection)
+        opened = get_index(connection, name)
+        if get_version(connection, opened, version).snapshot != snapshot:
+            raise NotFoundError(
+                f"version {version} of this database is not the snapshot {snapshot[:12]} that the files describe",
+                hint="load it: dvc repro --force --single-item build",
+            )
+        sizes = sizes_of(connection, opened, version)
+    metrics = size_metrics(sizes.documents, sizes.occurrences, sizes.tokens) | {"queries": len(queries)}
+    per_query: dict[str, dict[str, float]] = {}
+    if queries:
+        found = evaluate_version(config, workspace, queries, version, exact=True, progress=progress)
+        metrics |= found.metrics
+        per_query = found.per_query
+    numbers = {name: value for name, value in metrics.items() if not isinstance(value, str)}
+    with index.connect(index.database_url(workspace)) as connection, index.translated_errors():
+        set_metrics(connection, opened, version, numbers)
+    metrics |= conditions(snapshot, workspace.root / config.gate.golden if queries else None, config.search)
+    return write_metrics(workspace, name, metrics, per_query, sizes.tokens)
+
+
+def measured(config: Config, workspace: Workspace, snapshot: str) -> Metrics | None:
+    """The metrics in `data/metrics/`, if they are of this snapshot, this golden set and this search."""
+    queries = evaluate.golden_queries(config.gate, workspace.root)
+    found = read_metrics(workspace, config.index.name)
+    of = conditions(snapshot, workspace.root / config.gate.golden if queries else None, config.search)
+    return found if found is not None and found.items() >= of.items() else None
