@@ -17,6 +17,7 @@ from typing import Any
 
 from pipelines import index, recorded
 from pipelines.config import Config
+from pipelines.erased import read_erased, without_erased
 from pipelines.errors import IntegrityError, NotFoundError
 from pipelines.failpoints import failpoint
 from pipelines.files import Manifest, Workspace, atomic_write, missing_rows, parse_manifest
@@ -79,7 +80,10 @@ def restore(
                 reason=reason or f"restored {target or 'from the present files'}",
             )
         failpoint("restore.published")
+        erased = read_erased(workspace, name)
         for kind, data in source.manifests.items():
+            if kind in ("documents", "elements", "chunks"):  # a line per document: erased ones stay away
+                data = without_erased(parse_manifest(data, kind, kind), erased).to_text().encode("utf-8")
             path = workspace.manifest(name, kind)
             if not path.exists() or path.read_bytes() != data:
                 atomic_write(path, data)
@@ -128,7 +132,7 @@ def find(config: Config, workspace: Workspace, target: str | None) -> Source:
         raise IntegrityError(
             f"the manifests of {where} do not belong together: they give snapshot {given[:12]},"
             f" recorded is {facts['snapshot'][:12]}",
-            hint="name a recorded version, or bring the manifests back with: git checkout -- data/manifests",
+            hint="name a recorded version; after an erasure `snapdex run` brings them together again",
         )
     return Source(commit, manifests, int(facts["version"]), facts["snapshot"])
 
@@ -145,7 +149,7 @@ def check_files(workspace: Workspace, name: str, source: Source) -> None:
     """Read every byte of the segments, and look every entry up. Raises `IntegrityError` and `InputError`."""
     chunks = parse_manifest(source.manifests["chunks"], "chunks", "chunks.tsv")
     space = parse_manifest(source.manifests["embeddings"], "embeddings", "embeddings.tsv").facts["space"]
-    rows = chunks_rows(chunks)
+    rows = chunks_rows(without_erased(chunks, read_erased(workspace, name)))
     revisions, vectors = workspace.store("chunks"), workspace.store(vectors_store(space))
     documents = workspace.store("documents")
     for store in (revisions, vectors, documents):

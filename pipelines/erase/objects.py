@@ -15,8 +15,7 @@ from pipelines.erase.segments import KINDS, Condemned, Vectors, is_segment, keys
 from pipelines.erase.segments import stores as all_stores
 from pipelines.files import Workspace
 from pipelines.record import dvc
-from pipelines.record.remote import _answers as answers
-from pipelines.record.remote import _repository as repository
+from pipelines.record.remote import answers, open_repository
 
 DIRECTORY = ".dir"  # the end of an object's name that lists a directory
 STORE = "data/store/"
@@ -132,7 +131,7 @@ def opened(workspace: Workspace, locks: list[bytes]) -> Iterator[Objects | None]
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        with repository(root) as opened_repository:
+        with open_repository(root) as opened_repository:
             remotes = {
                 name: opened_repository.cloud.get_remote_odb(name) for name in opened_repository.config["remote"]
             }

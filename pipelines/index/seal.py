@@ -149,7 +149,7 @@ def _keep_erased(connection: Connection, index: Index, erased: Sequence[tuple[st
 
 def _check_complete(connection: Connection, space: Space) -> None:
     """For the whole version, not for its differences: after a change of the space and back, old documents may lack
-    vectors too. Revisions are looked up again: `goal` found them before the lock was held, and prune may have been here.
+    vectors too. Revisions are looked up again: `goal` found them before the lock was held, and prune may have come.
     """
     differing = connection.execute(
         "SELECT count(*) FROM goal_row g JOIN revision r USING (key) WHERE r.chunks_sha256 <> g.chunks_sha256"

@@ -31,7 +31,7 @@ def default_remote(root: Path) -> str | None:
     Raises `ConfigError` for one that cannot be used from here: a package is missing, or it does not name objects by
     their hash (version_aware).
     """
-    with _repository(root) as repository:
+    with open_repository(root) as repository:
         name = repository.config["core"].get("remote")
         if not name:
             return None
@@ -41,7 +41,7 @@ def default_remote(root: Path) -> str | None:
 
 def our_stages(root: Path) -> list[str]:
     """The stages of the workspace's dvc.yaml that run this program; who adds others commits them."""
-    with _repository(root) as repository:
+    with open_repository(root) as repository:
         file = (root / "dvc.yaml").resolve()
         there = [stage for stage in repository.index.stages if Path(stage.path).resolve() == file]
         return [str(stage.name) for stage in there if str(stage.cmd).startswith(OUR_COMMAND)]
@@ -49,7 +49,7 @@ def our_stages(root: Path) -> list[str]:
 
 def stored_objects(root: Path, default: str) -> list[Stored]:
     """Every object of the outputs that are pushed: what restoring the state of `dvc.lock` takes from a remote."""
-    with _repository(root) as repository:
+    with open_repository(root) as repository:
         cache = repository.cache.local
         found = {}
         for out in repository.index.outs:
@@ -67,7 +67,7 @@ def stored_objects(root: Path, default: str) -> list[Stored]:
 
 def lacking(root: Path, objects: list[Stored]) -> list[Stored]:
     """Those of the objects that their remote does not have, or has in part."""
-    with _repository(root) as repository, ThreadPoolExecutor(QUESTIONS_AT_ONCE) as pool, _answers():
+    with open_repository(root) as repository, ThreadPoolExecutor(QUESTIONS_AT_ONCE) as pool, answers():
         stores = {name: repository.cloud.get_remote_odb(name) for name in {each.remote for each in objects}}
         there = pool.map(lambda each: _is_whole(stores[each.remote], each), objects)
         return [each for each, whole in zip(objects, there, strict=True) if not whole]
@@ -75,7 +75,7 @@ def lacking(root: Path, objects: list[Stored]) -> list[Stored]:
 
 def remove(root: Path, objects: list[Stored]) -> None:
     """Take these away from their remotes; what is not there is no error."""
-    with _repository(root) as repository, _answers():
+    with open_repository(root) as repository, answers():
         stores = {name: repository.cloud.get_remote_odb(name) for name in {each.remote for each in objects}}
         for each in objects:
             store = stores[each.remote]
@@ -104,7 +104,7 @@ def _size(path: Path) -> int | None:
 
 
 @contextmanager
-def _repository(root: Path) -> Iterator[Any]:
+def open_repository(root: Path) -> Iterator[Any]:
     from dvc.exceptions import DvcException  # type: ignore[import-untyped]
     from dvc.repo import Repo  # type: ignore[import-untyped]
 
@@ -121,7 +121,7 @@ def _repository(root: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _answers() -> Iterator[None]:
+def answers() -> Iterator[None]:
     """Whatever the storage's own library raises means one thing here: what the remote holds is not known."""
     from dvc.exceptions import DvcException
 

@@ -26,6 +26,7 @@ from pipelines.index.prune import prune
 from pipelines.index.server import EmbeddedServer
 from pipelines.manifests import read_chunks, read_documents, read_space, vectors_store
 from pipelines.model import Revision
+from pipelines.restore import restore
 from tests.conftest import Databases
 from tests.index.state import State, sha256
 
@@ -219,6 +220,34 @@ def test_an_old_version_is_rebuilt_with_its_id_and_without_the_document(
         empty.publish(built.version)
         assert empty.problems() == [] and answers(empty, built.version) == answers(state, 3)
         assert "victim.md" not in empty.documents("active")
+
+
+def test_restoring_what_was_recorded_before_does_not_bring_it_back(
+    state: State, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> None:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+        subprocess.run(["git", *identity, *arguments], cwd=state.root, check=True, capture_output=True)
+
+    git("init", "-q")
+    recorded = state.write(others() | {"victim.md": VICTIM}).run()
+    git("add", "-f", "data/manifests")
+    git("commit", "-qm", "v1")
+    git("tag", f"snapdex/{state.name}/v1-{recorded['snapshot'][:12]}")
+    state.write({"0.md": "# Page 0\n\nAnother text."}).run()
+    erase(state)
+    with databases() as url:
+        monkeypatch.setenv("SNAPDEX_DATABASE_URL", url)
+        elsewhere = State(state.root, url, state.config)
+        for place in (elsewhere, elsewhere):  # loaded, then found in the database
+            report = restore(place.config, place.workspace, "v1")
+            assert (report["version"], report["snapshot"]) == (1, recorded["snapshot"])
+            assert place.problems() == []
+            assert place.documents("active").keys() == others().keys()
+            assert not place.search(WORD, mode="lexical").hits
+        manifests = state.root / "data" / "manifests" / state.name
+        assert not [path.name for path in manifests.iterdir() if "victim" in path.read_text("utf-8")]
+        assert really_run(elsewhere)["published"]
 
 
 def test_an_earlier_commit_does_not_take_it_back(state: State) -> None:
