@@ -34,15 +34,15 @@ def measure(options: Options) -> Report:
     versions = 10 if options.quick else 100
     report = Report("history", f"versions of {SHARE:.0%} changed documents each, hash:384")
     with real_data("docs-prefect", options.data) as collection, fresh_workspace() as workspace:
-        config = _initialise(workspace, tokens=256)
+        config = initialise(workspace, tokens=256)
         unpack_documentation(collection, workspace.root / "source", limit=150 if options.quick else None)
         files = sorted((workspace.root / "source").rglob("*.mdx"))
         _growth(report, f"{len(files)} files", config, workspace, ["source"], _rewritten_files(files))
     with fresh_workspace() as workspace:
-        config = _initialise(workspace, tokens=136)
+        config = initialise(workspace, tokens=136)
         count = 200 if options.quick else 2000
         corpus = workspace.root / "corpus.jsonl"
-        change = _rewritten_documents(corpus, generated_documents(count, 10))
+        change = rewritten_documents(corpus, generated_documents(count, 10))
         label = f"{count} documents of 10 chunks"
         _growth(report, label, config, workspace, [str(corpus)], change)
         for number in range(4, versions + 1):
@@ -54,7 +54,7 @@ def measure(options: Options) -> Report:
     return report
 
 
-def _initialise(workspace: Workspace, tokens: int) -> Config:
+def initialise(workspace: Workspace, tokens: int) -> Config:
     _call(workspace, "pipelines.cli", "init", ".")
     (workspace.root / "dvc.yaml").unlink()  # its outputs would overlap with the store as a whole
     workspace.params.write_text(PARAMETERS.format(tokens=tokens), "utf-8")
@@ -70,7 +70,7 @@ def _growth(
         change(number)
         ingest.run(config, workspace, sources=sources, base=workspace.root)
         _call(workspace, "dvc", "add", "-q", "data/store")
-        sizes.append((_cache_bytes(workspace), _database_bytes(workspace)))
+        sizes.append((_cache_bytes(workspace), database_bytes(workspace)))
         say(f"history: {label}, version {number + 1}: {sizes[-1]}")
     for what, column, bar in (("DVC cache", 0, "<= 1.2"), ("database", 1, "<= 2")):
         first = sizes[0][column]
@@ -93,7 +93,7 @@ def _rewritten_files(files: list[Path]) -> Change:
     return change
 
 
-def _rewritten_documents(corpus: Path, content: Paragraphs) -> Change:
+def rewritten_documents(corpus: Path, content: Paragraphs) -> Change:
     present = dict(content)
     names = list(content)
 
@@ -111,7 +111,7 @@ def _cache_bytes(workspace: Workspace) -> int:
     return sum(path.stat().st_size for path in (workspace.root / ".dvc" / "cache").rglob("*") if path.is_file())
 
 
-def _database_bytes(workspace: Workspace) -> int:
+def database_bytes(workspace: Workspace) -> int:
     with connect(database_url(workspace)) as connection:
         tables = connection.execute(
             "SELECT schemaname, relname FROM pg_stat_user_tables WHERE schemaname ~ '^snapdex'"
