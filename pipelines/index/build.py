@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg.errors import DeadlockDetected
+from psycopg.errors import DeadlockDetected, UndefinedTable
 
 from pipelines.config import Config
 from pipelines.erased import document_hash, read_erased
@@ -89,7 +90,8 @@ def run(
                     loading = None  # a second time, little is missing
                     version = seal(connection, index, space, rows, recipe, report or {}, recorded, erased=gone)
                     analyze(connection, index, "membership")
-                    merge_new_terms(connection, index)
+                    with suppress(UndefinedTable):  # another builder is making these indexes anew
+                        merge_new_terms(connection, index)
                     break
                 except Incomplete:
                     drop_damaged_revisions(connection, index, [row.revision_key for row in rows])

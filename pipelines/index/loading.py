@@ -81,6 +81,11 @@ class Loading:
         while step not in self._counts:
             line = self._process.stdout.readline()
             if not line:
+                if self._process.wait() < 0:
+                    raise errors.ServiceUnavailable(
+                        f"the loading process was killed by signal {-self._process.returncode}",
+                        hint="run again: finished work is kept; if it happens again, look for a lack of memory",
+                    )
                 raise RuntimeError(f"the loading process died: {self._process.stderr.read()[-2000:]}")
             answer: dict[str, Any] = json.loads(line)
             if "error" in answer:
