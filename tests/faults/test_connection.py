@@ -17,7 +17,7 @@ import pytest
 from pipelines.errors import ConflictError, ServiceUnavailable
 from pipelines.index import db
 from pipelines.index.db import connect
-from tests.faults.bounds import SOAK, say, seed
+from tests.faults.bounds import Few, say, seed, some
 from tests.faults.driver import Ending, perform
 from tests.faults.invariants import Witness, check_balance, contents
 from tests.faults.model import Model
@@ -169,19 +169,19 @@ def database_on(url: str, like: str = "template1") -> Iterator[str]:
 @pytest.fixture
 def there(tcp: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[State | None], State]]:
     """`there(None)`: a workspace with a database on the TCP server; `there(state)`: that one once more."""
-    with ExitStack() as stack:
-        made = 0
+    made, few = 0, Few()
 
-        def make(like: State | None) -> State:
-            nonlocal made
-            made += 1
-            template = urlsplit(like.url).path[1:] if like else "template1"
-            url = stack.enter_context(database_on(tcp, template))
-            monkeypatch.setenv("SNAPDEX_DATABASE_URL", url)
-            root = tmp_path / f"workspace-{made}"
-            return like.copy(root, url) if like else State.make(root, url)
+    def make(like: State | None) -> State:
+        nonlocal made
+        made += 1
+        template = urlsplit(like.url).path[1:] if like else "template1"
+        url = few.enter(database_on(tcp, template))
+        monkeypatch.setenv("SNAPDEX_DATABASE_URL", url)
+        root = tmp_path / f"workspace-{made}"
+        return like.copy(root, url) if like else State.make(root, url)
 
-        yield make
+    yield make
+    few.close()
 
 
 def through(line: Line, state: State, scenario: Scenario) -> Ending:
@@ -210,30 +210,31 @@ def test_a_cut_at_any_message(name: str, there: Callable[[State | None], State])
     choose = random.Random(seed(20260705))
     commits = [at for at, data in enumerate(line.messages, 1) if b"COMMIT" in data or b"move_pointer" in data][-2:]
     cuts = CUTS if name in ("run", "forget", "prune") else 0
-    places = range(1, total + 1) if SOAK else sorted({*choose.sample(range(1, total + 1), cuts), *commits})
+    places = sorted({*choose.sample(range(1, total + 1), cuts), *commits})
     ends = Counter[str]()
-    for fault in ("cut_request", "cut_reply"):
-        for at in places:
-            state = there(prepared)
-            where = f"{name}: {fault} at message {at} of {total}"
-            with Line(state.url, fault, at) as line:
-                ending = through(line, state, scenario)
-                happened = line.happened.is_set()
-                said = line.messages[at - 1][:80] if happened else b""
-            try:
-                assert ending.code in (0, 75), f"it ended with {ending.code}: {ending.output}"
-                wait_for_the_backend(state)
-                witness = Witness(state)
-                left = witness.check(*(scenario.steps if ending.code else scenario.steps[-1:]))
-                again = perform(state, scenario.operation, *scenario.arguments)
-                assert again.code in ((0, scenario.again) if left == scenario.steps[-1] else (0,)), again.output
-                witness.check(scenario.steps[-1])
-                if name != "prune":
-                    check_balance(state)
-                assert contents(state) == expected
-            except AssertionError as error:
-                raise AssertionError(f"{where} {said!r}: {error}") from error
-            ends["unharmed" if ending.code == 0 else "said so"] += 1
+    faults = ("cut_request", "cut_reply")
+    every = [(fault, at) for fault in faults for at in range(1, total + 1)]
+    for fault, at in some(every, [(fault, at) for fault in faults for at in places], soak_share=0.03):
+        state = there(prepared)
+        where = f"{name}: {fault} at message {at} of {total}"
+        with Line(state.url, fault, at) as line:
+            ending = through(line, state, scenario)
+            happened = line.happened.is_set()
+            said = line.messages[at - 1][:80] if happened else b""
+        try:
+            assert ending.code in (0, 75), f"it ended with {ending.code}: {ending.output}"
+            wait_for_the_backend(state)
+            witness = Witness(state)
+            left = witness.check(*(scenario.steps if ending.code else scenario.steps[-1:]))
+            again = perform(state, scenario.operation, *scenario.arguments)
+            assert again.code in ((0, scenario.again) if left == scenario.steps[-1] else (0,)), again.output
+            witness.check(scenario.steps[-1])
+            if name != "prune":
+                check_balance(state)
+            assert contents(state) == expected
+        except AssertionError as error:
+            raise AssertionError(f"{where} {said!r}: {error}") from error
+        ends["unharmed" if ending.code == 0 else "said so"] += 1
     say(f"{name}: {ends.total()} cuts {dict(ends)} among {total} messages")
 
 

@@ -256,7 +256,7 @@ def test_machine(database: str) -> None:
 
     import_everything()
     first, done = seed(20260704), 0
-    for turn in rounds(1, seconds=40, soak_share=0.4):
+    for turn in rounds(1, seconds=40, soak_share=0.25):
         number = first + turn
         if SOAK:
             say(f"state machine: SNAPDEX_SEED={number}")
