@@ -6,7 +6,7 @@ from pipelines import index
 from pipelines.config import Config
 from pipelines.errors import IntegrityError
 from pipelines.files import Workspace, parse_manifest
-from pipelines.manifests import vectors_store
+from pipelines.manifests import read_chunks, read_documents, read_elements, vectors_store
 from pipelines.progress import Progress, Silent
 
 
@@ -25,6 +25,8 @@ def verify(
         report: dict[str, Any] = dict(checked)
         problems += _check_manifests(workspace, version, config.index.name, report)
         problems += _check_segments(workspace, report)
+        if not problems:
+            problems += _check_entries(workspace, config.index.name)
         if deep and not problems:  # what is broken on the surface need not be looked into
             space = index.get_space(connection, version.space)
             store = workspace.store(vectors_store(version.space))
@@ -61,3 +63,23 @@ def _check_segments(workspace: Workspace, report: dict[str, Any]) -> list[str]:
         report["segments"] += len(store.segments())
         problems += [f"{path} is damaged: it is not what its name says" for path in store.damaged()]
     return problems
+
+
+def _check_entries(workspace: Workspace, name: str) -> list[str]:
+    """What the manifests name has to be in the stores: a restore takes it from there."""
+    wanted: dict[str, set[bytes]] = {}
+    if workspace.manifest(name, "documents").exists():
+        documents = read_documents(workspace, name)
+        wanted["documents"] = {bytes.fromhex(document.content_sha256) for document in documents}
+    if workspace.manifest(name, "elements").exists():
+        _, elements = read_elements(workspace, name)
+        wanted["elements"] = {row.element_key for row in elements if row.element_key}
+    if workspace.manifest(name, "chunks").exists():
+        _, chunks = read_chunks(workspace, name)
+        wanted["chunks"] = {row.revision_key for row in chunks}
+    lost = {kind: len(workspace.store(kind).missing(keys)) for kind, keys in wanted.items()}
+    return [
+        f"{workspace.store(kind).directory} lacks {count:,} entries that the manifests name: dvc pull brings them"
+        for kind, count in lost.items()
+        if count
+    ]

@@ -78,7 +78,7 @@ class Settings:
 
     @property
     def config(self) -> Config:
-        named = [f"index.name={self.index}"] if self.index else []
+        named = [] if self.index is None else [f"index.name={self.index}"]
         return load_config(self.workspace.params, [*self.overrides, *named])
 
     @contextmanager

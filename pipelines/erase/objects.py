@@ -13,6 +13,7 @@ import yaml
 
 from pipelines.erase.segments import KINDS, Condemned, Vectors, is_segment, keys_of, rows_of
 from pipelines.erase.segments import stores as all_stores
+from pipelines.errors import ServiceUnavailable
 from pipelines.files import Workspace
 from pipelines.record import dvc
 from pipelines.record.remote import answers, open_repository
@@ -126,7 +127,7 @@ def opened(workspace: Workspace, locks: list[bytes]) -> Iterator[Objects | None]
     if not (root / ".dvc").is_dir():
         yield None
         return
-    dvc.remove_stale_lock(root)
+    dvc.refuse_while_busy(root)
     temporary = workspace.state / "erase-fetched"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -135,11 +136,23 @@ def opened(workspace: Workspace, locks: list[bytes]) -> Iterator[Objects | None]
             remotes = {
                 name: opened_repository.cloud.get_remote_odb(name) for name in opened_repository.config["remote"]
             }
+            if locks:
+                _refuse_absent(remotes)
             objects = Objects(opened_repository.cache.local, remotes, temporary)
             objects.learn(locks)
             yield objects
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _refuse_absent(remotes: dict[str, Any]) -> None:
+    """A directory that is a remote and is not there, such as a disk that is not mounted, looks like an empty one."""
+    for name, remote in remotes.items():
+        if remote.fs.protocol == "local" and not Path(remote.path).parent.parent.is_dir():
+            raise ServiceUnavailable(
+                f"the DVC remote {name} is not there: {Path(remote.path).parent.parent}",
+                hint="mount it, or take it away with `dvc remote remove`; nothing was erased: it would keep the text",
+            )
 
 
 def look(objects: Objects, condemned: Condemned, vectors: Vectors) -> None:

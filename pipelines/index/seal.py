@@ -132,7 +132,7 @@ def _keep_erased(connection: Connection, index: Index, erased: Sequence[tuple[st
     if returning != (0,):
         raise ConflictError(
             "these files have documents that were erased from the index",
-            hint="bring data/manifests/*/erased.tsv here from the workspace that erased them, and run again",
+            hint="erase them here too: snapdex erase DOCUMENT, for each that the other workspace erased",
         )
     names, leaves = [name for name, _ in erased], [leaf for _, leaf in erased]
     connection.execute(

@@ -98,6 +98,13 @@ def remove_stale_lock(root: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def refuse_while_busy(root: Path) -> None:
+    """Raises `ConflictError` while a living DVC process reads or writes outputs of the workspace."""
+    remove_stale_lock(root)
+    if (root / ".dvc" / "tmp" / "rwlock").exists():
+        raise ConflictError(f"another DVC process works in {root}", hint="wait for it to end, and run again")
+
+
 def _lives(pid: int) -> bool:
     with suppress(ProcessLookupError):
         with suppress(PermissionError):

@@ -223,6 +223,7 @@ def push(repository: Repository, branch: str) -> None:
     head = f"refs/heads/{branch}"
     tags = repository.tell("for-each-ref", "--format=%(refname)", f"--merged={head}", f"refs/tags/{branch}/")
     refs = [head, *tags.splitlines()]
+    _adopt_tags(repository, refs[1:])
     done = repository.ask("push", "--atomic", "--porcelain", ORIGIN, *(f"{ref}:{ref}" for ref in refs))
     if done.code == 0:
         return
@@ -231,6 +232,18 @@ def push(repository: Repository, branch: str) -> None:
     if reasons:
         raise moved_elsewhere(branch, reasons[0])
     raise _no_answer(done)
+
+
+def _adopt_tags(repository: Repository, tags: list[str]) -> None:
+    """Take origin's tag where it stands on the same commit as ours: two clones may have recorded the same version."""
+    theirs = on_origin(repository, *tags, *(f"{tag}^{{}}" for tag in tags)) if tags else {}
+    same = [
+        tag
+        for tag in tags
+        if theirs.get(f"{tag}^{{}}") == commit_of(repository, tag) and theirs.get(tag) != object_of(repository, tag)
+    ]
+    if same:
+        repository.tell("fetch", "--quiet", "--no-tags", ORIGIN, *(f"+{tag}:{tag}" for tag in same))
 
 
 def moved_elsewhere(branch: str, reason: str) -> ConflictError:

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipelines import index
-from pipelines.errors import ConflictError, ServiceUnavailable
+from pipelines.erased import read_erased
+from pipelines.errors import ConflictError, IntegrityError, ServiceUnavailable
 from pipelines.failpoints import failpoint
 from pipelines.files import Workspace
 from pipelines.index.catalog import set_record
@@ -54,6 +55,7 @@ def record(place: Place, version: index.Version) -> Record:
     """
     with locked(place.workspace):
         failpoint("record.begin")
+        _check_stores(place)
         pushed = _record_data(place)
         tip = _commit(place, version)
         failpoint("record.git_committed")
@@ -90,6 +92,23 @@ def is_recorded(place: Place, version: index.Version) -> bool:
 
 def tag_of(place: Place, version: index.Version) -> str:
     return f"{place.branch}/v{version.number}-{version.snapshot[:12]}"
+
+
+def _check_stores(place: Place) -> None:
+    """What is damaged, or was erased, must not become what DVC takes for the truth."""
+    for store in place.workspace.stores():
+        if damaged := store.damaged():
+            raise IntegrityError(
+                f"segment {damaged[0].name} of {store.directory} is damaged: it is not recorded",
+                hint="bring it back first: dvc checkout --force, or dvc pull --force",
+            )
+    erased = read_erased(place.workspace, place.index)
+    stored = place.workspace.store("documents").keys()
+    if erased.records and any(erased.content(key.hex()) for key in stored):
+        raise ConflictError(
+            "data/store still has the bytes of a document that was erased elsewhere",
+            hint="erase it here too: snapdex erase DOCUMENT",
+        )
 
 
 def _record_data(place: Place) -> bool:
@@ -153,7 +172,7 @@ def message(name: str, version: index.Version, *, again: bool = False) -> str:
     documents = version.report.get("documents", {})
     counts = [(documents.get(kind, 0), kind) for kind in ("added", "modified", "removed", "renamed")]
     changes = ", ".join(f"{count:,} {kind}" for count, kind in counts if count) or f"{version.documents:,} documents"
-    changes = "recorded again with other settings" if again else changes
+    changes = "recorded again, with other settings or segments" if again else changes
     lines = [
         f"{name} v{version.number}: {changes} (snapshot {version.snapshot[:12]})",
         "",

@@ -241,6 +241,39 @@ def test_other_parameters_are_refused_before_any_work(studio, reports):
     assert len(studio.json("log")) == 5
 
 
+# -- damaged -----------------------------------------------------------------------------------------------------------
+
+
+def test_damage_is_not_recorded(make):
+    studio = make(origin=False)
+    studio.record()
+    commits = studio.commits()
+    segment = next((studio.root / "data/store/documents").glob("*.parquet"))
+    whole = segment.read_bytes()
+    segment.write_bytes(whole[: len(whole) // 2] + b"?" + whole[len(whole) // 2 + 1 :])
+    refused = studio.record(code=4)
+    assert refused.code == 4 and "dvc checkout" in refused.stderr
+    assert studio.commits() == commits
+    dvc(studio.root, "checkout", "--force", "--quiet")
+    assert segment.read_bytes() == whole
+    segment.unlink()
+    missing = studio.json("verify", code=4)
+    assert "lacks 3 entries" in missing["problems"][0]
+
+
+def test_two_clones_that_record_the_same_version_agree_on_its_tag(make):
+    """As after a race: each has made the tag, on the same commit, and origin has that of the other."""
+    studio = make()
+    first = studio.record()["record"]
+    sh(studio.root, "git", "push", "--quiet", "origin", f":refs/tags/{first['tag']}")
+    sh(studio.root, "git", "tag", "--force", "--annotate", "--message", "theirs", first["tag"], first["git_commit"])
+    sh(studio.root, "git", "push", "--quiet", "origin", f"refs/tags/{first['tag']}")
+    theirs = sh(studio.root, "git", "rev-parse", first["tag"])
+    sh(studio.root, "git", "tag", "--force", "--annotate", "--message", "ours", first["tag"], first["git_commit"])
+    assert studio.record()["record"]["git_commit"] == first["git_commit"]
+    assert sh(studio.root, "git", "rev-parse", first["tag"]) == theirs
+
+
 # -- killed ------------------------------------------------------------------------------------------------------------
 
 

@@ -93,7 +93,7 @@ class Machine(RuleBasedStateMachine):
 
     # -- operations
 
-    @rule(edits=st.lists(EDITS, min_size=1, max_size=3), record=st.booleans(), crash=CRASH)
+    @rule(edits=st.lists(EDITS, max_size=3), record=st.booleans(), crash=CRASH)
     def run(self, edits: list[Edit], record: bool, crash: int | None) -> None:
         self._run(edits, publish=True, record=record, crash=crash)
 

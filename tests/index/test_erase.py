@@ -17,7 +17,7 @@ from pipelines import index, ingest
 from pipelines.config import RetentionConfig, load_config
 from pipelines.erase.segments import is_segment, keys_of, rows_of
 from pipelines.erased import document_hash, read_erased
-from pipelines.errors import ConflictError, InputError, IntegrityError, NotFoundError
+from pipelines.errors import ConflictError, InputError, IntegrityError, NotFoundError, ServiceUnavailable
 from pipelines.failpoints import EXIT_CODE
 from pipelines.files import read_manifest
 from pipelines.index import retention
@@ -406,6 +406,11 @@ def scan(state: State, remote: Path, needles: dict[str, bytes]) -> dict[str, set
 
 def test_no_byte_of_it_is_left_whenever_it_is_killed(recorded: State, tmp_path: Path) -> None:
     state, remote = recorded, tmp_path / "remote"
+    away = remote.rename(tmp_path / "not mounted")
+    with pytest.raises(ServiceUnavailable, match="is not there"):
+        erase(state)
+    assert not state.workspace.manifest(state.name, "erased").exists()
+    away.rename(remote)
     needles = secrets(state)
     halves = {name for name in needles if name.startswith("half")}
     with connect(state.url) as connection:
