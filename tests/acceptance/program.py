@@ -7,6 +7,7 @@ Most calls fork from a server that has imported the program's modules already, w
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -94,6 +95,7 @@ class Snapdex:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test in the background ignores it
         )
 
     def command(self, *arguments: object) -> list[str]:
