@@ -118,7 +118,7 @@ def forecast_of(config: Config, workspace: Workspace, *, allow_mass_delete: bool
             "not one document could be processed; nothing was published",
             hint="`python -m pipelines.parse` reports the reasons; documents that are mended are tried again",
         )
-    with index.connect(index.database_url(workspace)) as connection:
+    with index.connect(index.database_url(workspace)) as connection, index.translated_errors():
         index.migrate(connection)
         index.check_parameters(connection, config.index)
         found = index.forecast(connection, config.index.name, rows, workspace.store("chunks"))

@@ -56,7 +56,7 @@ def measure(
     """
     name = config.index.name
     queries = evaluate.golden_queries(config.gate, workspace.root)
-    with index.connect(index.database_url(workspace)) as connection:
+    with index.connect(index.database_url(workspace)) as connection, index.translated_errors():
         index.migrate(connection)
         opened = get_index(connection, name)
         if get_version(connection, opened, version).snapshot != snapshot:

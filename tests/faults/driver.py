@@ -16,7 +16,7 @@ from typing import Any
 
 from pipelines import failpoints
 from pipelines.config import RetentionConfig, load_config
-from pipelines.errors import ConflictError, SnapdexError
+from pipelines.errors import ConflictError, ServiceUnavailable, SnapdexError
 from pipelines.index import retention
 from pipelines.index.catalog import get_index, get_version, set_tag
 from pipelines.index.db import translated_errors
@@ -43,31 +43,32 @@ def open_state(root: Path, url: str) -> State:
 
 
 def publish(state: State, version: str | int) -> None:
-    target = state.version(version)
+    with translated_errors():
+        target, epoch = state.version(version), state.index().epoch
     if target.active:
         raise ConflictError(f"v{target.number} is active already", hint="snapdex log")
-    state.publish(target.number)
+    state.publish(target.number, epoch=epoch)
 
 
 def forget(state: State, keep_last: int = 0, keep_tagged: bool = False) -> retention.ForgetPlan:
     policy = RetentionConfig(keep_last=keep_last, keep_daily=0, keep_tagged=keep_tagged)
-    with state.connect() as connection:
+    with state.connect() as connection, translated_errors():
         return retention.forget(connection, get_index(connection, state.name), policy)
 
 
 def tag(state: State, name: str, version: int) -> None:
-    with state.connect() as connection:
+    with state.connect() as connection, translated_errors():
         set_tag(connection, get_index(connection, state.name), name, version)
 
 
 def pin(state: State, version: int) -> None:
-    with state.connect() as connection:
+    with state.connect() as connection, translated_errors():
         index = get_index(connection, state.name)
         retention.pin(connection, index, get_version(connection, index, version).number)
 
 
 def unpin(state: State, version: int) -> None:
-    with state.connect() as connection:
+    with state.connect() as connection, translated_errors():
         retention.unpin(connection, get_index(connection, state.name), version)
 
 
@@ -161,6 +162,11 @@ def _settle(environment: Mapping[str, str], output: Path) -> None:
         os.dup2(descriptor, stream)
 
 
+def said_so(ending: Ending) -> bool:
+    """Whether a command that lost its connection ended as it should: with an error on purpose, worth another try."""
+    return ending.code == ServiceUnavailable.exit_code
+
+
 def exit_code(job: Callable[[], object]) -> int:
     """0, or that of the error on purpose; any other one ends the process with its traceback, as in the program."""
     try:
@@ -203,13 +209,13 @@ class Worker:
     def kill(self) -> None:
         self._process.kill()
 
-    def end(self) -> tuple[int, str]:
-        """Exit code and what it wrote to its streams."""
+    def end(self) -> Ending:
+        """Waits until it has ended."""
         self._process.join(SECONDS)
         code = self._process.exitcode
         assert code is not None
         self._process.close()
-        return code, self._output.read_text("utf-8", "replace")
+        return Ending(code, self._output.read_text("utf-8", "replace"), Counter())
 
 
 def _work(
@@ -244,5 +250,4 @@ def _work(
 def do(state: State, operation: str, *arguments: object) -> Any:
     if operation == "rollback" and arguments:
         arguments = (f"v{str(arguments[0]).removeprefix('v')}",)
-    with translated_errors():
-        return OPERATIONS[operation](state, *arguments)
+    return OPERATIONS[operation](state, *arguments)

@@ -12,14 +12,13 @@ from collections.abc import Callable
 from pipelines.index.loading import Loading
 from pipelines.index.server import EmbeddedServer
 from tests.faults.bounds import rounds, say, seed
-from tests.faults.driver import Worker, perform
+from tests.faults.driver import Worker, perform, said_so
 from tests.faults.invariants import Witness, check_balance
 from tests.faults.model import Documents, Model, next_step, passes, text_of
 from tests.faults.test_failpoints import MANY
 from tests.index.state import State
 
 FIRST = {"a.md": text_of(["What is there before anything is killed."])}
-ENDS = {-signal.SIGKILL: "killed", 75: "told that the database is away"}
 
 
 class Trial:
@@ -44,9 +43,10 @@ class Trial:
         worker = Worker(self.state, self.choose.randrange(2**31), self.journal, self.model, self.documents)
         began = self.model
         stop(worker)
-        code, output = worker.end()
-        assert code in ENDS, f"{self.where}: the process ended with {code}\n{output}"
-        self.ends[ENDS[code]] += 1
+        ending = worker.end()
+        killed = ending.code == -signal.SIGKILL
+        assert killed or said_so(ending), f"{self.where}: the process ended with {ending.code}\n{ending.output}"
+        self.ends["killed" if killed else "told that the database is away"] += 1
         wait_for_the_database(self.state)
         possible = self._replay(began)
         try:
