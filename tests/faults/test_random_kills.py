@@ -107,7 +107,7 @@ def test_killed_at_random_times(state: State) -> None:
         time.sleep(trial.choose.uniform(0, 0.5))  # the moment is what is drawn
         worker.kill()
 
-    for _ in rounds(18, seconds=20, soak_share=0.15):
+    for _ in rounds(15, seconds=15, soak_share=0.15):
         trial.round(kill)
     report("kill -9 of the program", trial)
     assert trial.ends["killed"] == trial.ends.total() >= 3
@@ -127,7 +127,7 @@ def test_backends_killed_at_random_times(state: State) -> None:
                     " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
                 )
 
-    for _ in rounds(8, seconds=10, soak_share=0.08):
+    for _ in rounds(7, seconds=8, soak_share=0.08):
         trial.round(cut)
     report("pg_terminate_backend", trial)
     assert trial.ends.total() >= 3
