@@ -16,6 +16,7 @@ from prefect import Task, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from flows import scale
 from flows.retries import RETRIES
 from pipelines import chunk, collect, embed, index, parse, record
 from pipelines import ingest as job
@@ -59,10 +60,11 @@ def ingest(
     with job.locked(workspace):
         place = begin_record(config, workspace) if record else None
         collected = collect_documents(config, workspace, sources=sources, allow_mass_delete=allow_mass_delete)
-        parsed = parse_documents(config, workspace)
-        chunked = chunk_documents(config, workspace)
-        forecast = forecast_changes(config, workspace, allow_mass_delete=allow_mass_delete)
-        embedded = embed_chunks(config, workspace)
+        with scale.runner_of(config.flow) as runner:
+            parsed = parse_documents(config, workspace, done=scale.parse_batches(config, workspace, runner))
+            chunked = chunk_documents(config, workspace)
+            forecast = forecast_changes(config, workspace, allow_mass_delete=allow_mass_delete)
+            embedded = embed_chunks(config, workspace, done=scale.embed_batches(config, workspace, runner))
         prepared = job.Prepared(collected, parsed, chunked, forecast)
         counts = job.report_of(prepared, embedded)
         built = build_version(config, workspace, epoch=forecast.epoch, report=counts, quarantined=prepared.quarantined)

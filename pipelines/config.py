@@ -1,7 +1,7 @@
 """`params.yaml` as typed, frozen sections: one section per stage, unknown keys and wrong types refused by name."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -73,6 +73,27 @@ class RetentionConfig(Section):
     keep_tagged: bool = True
 
 
+class FlowConfig(Section):
+    """How the stages of a scheduled run are spread over processes and machines; the result does not depend on it."""
+
+    runner: Literal["local", "threads", "processes", "dask", "ray"] = "local"  # local: the whole stage in one process
+    workers: int = Field(2, gt=0)  # tasks at a time; not for a cluster that is there already
+    address: str = ""  # dask, ray: of a running cluster; empty: one is started for the run
+    batch_documents: int = Field(100, gt=0)  # of a task that parses; those that embed get as many chunks in proportion
+
+
+class Schedule(Section):
+    """A deployment that runs by the clock."""
+
+    flow: Literal["ingest", "evaluate", "maintain"] = "ingest"
+    index: str = ""  # empty: index.name
+    cron: str  # five fields: minute, hour, day of the month, month, day of the week
+    timezone: str = "UTC"  # an IANA name, such as Europe/Berlin
+    sources: list[str] = []  # ingest; empty: collect.sources
+    overrides: list[str] = []  # section.key=value, as after --set
+    record: bool = False  # ingest: DVC and git too
+
+
 class Config(Section):
     """All parameters. `Config()` is what a workspace without a `params.yaml` would get."""
 
@@ -84,6 +105,8 @@ class Config(Section):
     search: SearchConfig = SearchConfig()
     gate: GateConfig = GateConfig()
     retention: RetentionConfig = RetentionConfig()
+    flow: FlowConfig = FlowConfig()
+    schedules: list[Schedule] = []
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:
@@ -134,7 +157,8 @@ def _config_error(path: Path, error: ValidationError) -> ConfigError:
 def _known_keys(location: tuple[int | str, ...]) -> str:
     fields = Config.model_fields
     if len(location) > 1 and location[0] in fields:
-        section = fields[str(location[0])].annotation
+        annotation = fields[str(location[0])].annotation
+        section = next(iter(get_args(annotation)), annotation)  # of a list, what it holds
         assert isinstance(section, type) and issubclass(section, Section)
         fields = section.model_fields
     return ", ".join(fields)

@@ -4,7 +4,8 @@
 name and no text: for each document the hash of its URI, what it was in the versions that held it (their leaves, so that
 snapshot ids can still be checked), a hash of the hash of each content (so that a copy under another name is known), and
 when. Its header is signed: HMAC-SHA256 with the key in `SNAPDEX_SIGNING_KEY` where that is set, else plain SHA-256.
-A second copy lies in `.snapdex/`, so that checking out an earlier commit takes nothing back.
+A second copy lies in `.snapdex/`, so that checking out an earlier commit takes nothing back; `restore` puts what other
+branches have into it, too.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pipelines.errors import IntegrityError
-from pipelines.files import Manifest, Workspace, read_manifest
+from pipelines.files import Manifest, Workspace, parse_manifest, read_manifest
 
 RULE = "erased"  # under which collect counts what it leaves out
 KEY_VARIABLE = "SNAPDEX_SIGNING_KEY"
@@ -98,12 +99,28 @@ def read_erased(workspace: Workspace, index: str) -> Erased:
 
 def add_erased(workspace: Workspace, index: str, records: Iterable[Record]) -> Erased:
     """Put these into the record, durably; what is in it already keeps its time. Returns all of it."""
+    return _add(workspace, index, records, _paths(workspace, index))
+
+
+def learn_erased(workspace: Workspace, index: str, copies: Iterable[tuple[str, bytes]]) -> Erased:
+    """Put what these copies of the record (where each is from, its bytes) have into the one in `.snapdex/`.
+
+    The file in the working tree stays as it was checked out. Returns all of it; raises as `read_erased`.
+    """
+    known = read_erased(workspace, index)
+    records = [each for where, data in copies for each in _records(parse_manifest(data, "erased", where), where)]
+    if {record.what for record in records} <= {record.what for record in known.records}:
+        return known
+    return _add(workspace, index, records, _paths(workspace, index)[1:])
+
+
+def _add(workspace: Workspace, index: str, records: Iterable[Record], paths: Iterable[Path]) -> Erased:
     rows = {record.what: record for record in records}
     rows |= {record.what: record for record in read_erased(workspace, index).records}
     lines = [record.to_row() for record in rows.values()]
     key = os.environ.get(KEY_VARIABLE, "")
     facts = {"signature": f"{'hmac-sha256' if key else 'sha256'}:{_signature(lines, key)}"}
-    for path in _paths(workspace, index):
+    for path in paths:
         Manifest("erased", facts, lines).write(path)
     return Erased(tuple(rows.values()))
 
@@ -113,6 +130,16 @@ def without_erased(manifest: Manifest, erased: Erased) -> Manifest:
     return replace(manifest, rows=[row for row in manifest.rows if not erased.either(row[0], row[1])])
 
 
+def leaves_beside(snapshot: Manifest) -> list[tuple[str, bytes]]:
+    """(hash of the URI, leaf) of what belongs to a snapshot and is in no other manifest any more: it was erased."""
+    return [(document, bytes.fromhex(leaf)) for document, leaf in snapshot.rows]
+
+
+def with_leaves(snapshot: Manifest, leaves: Iterable[tuple[str, bytes]]) -> Manifest:
+    """Manifest `snapshot` that also has these, so that its id can still be checked and restored."""
+    return replace(snapshot, rows=sorted({*snapshot.rows, *((document, leaf.hex()) for document, leaf in leaves)}))
+
+
 def _paths(workspace: Workspace, index: str) -> tuple[Path, Path]:
     """In the workspace itself also where other manifests are looked at, as in a dry run: no state is without it."""
     return Workspace(workspace.root).manifest(index, "erased"), workspace.state / "erased" / f"{index}.tsv"
@@ -120,21 +147,23 @@ def _paths(workspace: Workspace, index: str) -> tuple[Path, Path]:
 
 def _read(path: Path) -> list[Record]:
     manifest = read_manifest(path, "erased")
-    if manifest is None:
-        return []
+    return [] if manifest is None else _records(manifest, str(path))
+
+
+def _records(manifest: Manifest, where: str) -> list[Record]:
     method, _, stated = manifest.facts.get("signature", "").partition(":")
     key = os.environ.get(KEY_VARIABLE, "") if method == "hmac-sha256" else ""
     unchecked = method == "hmac-sha256" and not key  # whoever has no key relies on git, as for other manifests
     if method not in ("sha256", "hmac-sha256") or not (unchecked or _signature(manifest.rows, key) == stated):
         raise IntegrityError(
-            f"{path} was changed after it was signed: its signature is not that of its rows",
+            f"{where} was changed after it was signed: its signature is not that of its rows",
             hint=f"bring it back: git checkout -- FILE; and see that {KEY_VARIABLE} is the key that signed it",
         )
     try:
         return [Record.from_row(row) for row in manifest.rows]
     except ValueError as error:
         raise IntegrityError(
-            f"{path} holds a row of another form", hint="bring it back: git checkout -- FILE"
+            f"{where} holds a row of another form", hint="bring it back: git checkout -- FILE"
         ) from error
 
 

@@ -24,6 +24,8 @@ from pipelines.progress import Progress, Silent
 from pipelines.quality import evaluate_version, measure, measured
 from pipelines.record import Place, begin_record, complete_record
 
+LOCK_SECONDS = 0.5  # between two looks at the lock of a workspace
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -211,7 +213,10 @@ def finish(
     decision = None
     if not built.active and publish:
         if built.held:
-            note = f"version {built.version} was rolled back; publish it with: snapdex publish {built.version}"
+            note = (
+                f"the content of version {built.version} was rolled back;"
+                f" publish it with: snapdex publish {built.version}"
+            )
         else:
             decision = check_gate(config, workspace, built)
             index.publish(
@@ -320,14 +325,23 @@ def scratch(workspace: Workspace, index_name: str) -> Iterator[Workspace]:
 
 
 @contextmanager
-def locked(workspace: Workspace) -> Iterator[None]:
-    """One run at a time in a workspace: manifests have one writer. The kernel frees the lock of a killed run."""
+def locked(workspace: Workspace, wait_seconds: float = 0) -> Iterator[None]:
+    """One run at a time in a workspace: manifests have one writer. The kernel frees the lock of a killed run.
+
+    Raises `ConflictError` when another run has it for longer than `wait_seconds`.
+    """
     workspace.state.mkdir(parents=True, exist_ok=True)
+    give_up = time.monotonic() + wait_seconds
     with (workspace.state / "run.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConflictError(
-                "another run works in this workspace", hint="wait for it to end, or use a workspace of its own"
-            ) from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                left = give_up - time.monotonic()
+                if left <= 0:
+                    raise ConflictError(
+                        "another run works in this workspace", hint="wait for it to end, or use a workspace of its own"
+                    ) from None
+            time.sleep(min(LOCK_SECONDS, left))
         yield

@@ -33,13 +33,19 @@ class Needed:
 
 
 def prune(
-    config: Config, workspace: Workspace, *, dry_run: bool = False, progress: Progress | None = None
+    config: Config,
+    workspace: Workspace,
+    *,
+    dry_run: bool = False,
+    wait_seconds: float = 0,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Delete what no version, manifest or record needs; returns what was (or would be) deleted.
 
-    `rows` by table of the index, `store` by store: entries, bytes, segments.
+    `rows` by table of the index, `store` by store: entries, bytes, segments. Raises `ConflictError` when a run works in
+    the workspace for longer than `wait_seconds`.
     """
-    with locked(workspace):
+    with locked(workspace, wait_seconds):
         url = index.database_url(workspace)
         with index.connect(url) as connection, index.translated_errors():
             index.migrate(connection)

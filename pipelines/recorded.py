@@ -50,6 +50,16 @@ def branches(workspace: Workspace) -> list[str]:
     return done.stdout.decode().split()
 
 
+def erased_records(workspace: Workspace, index: str) -> list[tuple[str, bytes]]:
+    """(where it is from, its bytes) of the record of erased documents in every branch, local or remote; each once."""
+    done = _git(workspace, "for-each-ref", "--format=%(objectname)", "refs/heads/", "refs/remotes/")
+    if done.returncode:
+        raise _unreadable(done)
+    heads = dict.fromkeys(done.stdout.decode().split())
+    found = {blob_id for place, blob_id in manifest_blobs(workspace, heads) if place == (index, "erased")}
+    return [(f"erased.tsv in git (blob {each[:12]})", blob(workspace, each)) for each in sorted(found)]
+
+
 def commit_of(workspace: Workspace, index: str, name: str) -> str:
     """The commit that `name` means: a recorded version (`v3`, `3`, the beginning of its snapshot), or any git revision.
 

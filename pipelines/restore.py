@@ -17,10 +17,21 @@ from typing import Any
 
 from pipelines import index, recorded
 from pipelines.config import Config
-from pipelines.erased import read_erased, without_erased
-from pipelines.errors import IntegrityError, NotFoundError
+from pipelines.erased import (
+    Erased,
+    document_hash,
+    learn_erased,
+    leaves_beside,
+    read_erased,
+    with_leaves,
+    without_erased,
+)
+from pipelines.errors import ConflictError, InputError, IntegrityError, NotFoundError
 from pipelines.failpoints import failpoint
-from pipelines.files import Manifest, Workspace, atomic_write, missing_rows, parse_manifest
+from pipelines.files import Manifest, Store, Workspace, atomic_write, parse_manifest
+from pipelines.index.catalog import Index
+from pipelines.index.db import Connection
+from pipelines.index.history import documents_of
 from pipelines.ingest import locked
 from pipelines.manifests import chunks_rows, vectors_store
 from pipelines.model import Revision
@@ -35,6 +46,7 @@ class Source:
     manifests: dict[str, bytes]
     version: int
     snapshot: str
+    erased: list[tuple[str, bytes]]  # hash of the URI and leaf of documents that these manifests have no row of
 
 
 def restore(
@@ -55,6 +67,8 @@ def restore(
     began = time.monotonic()
     name = config.index.name
     with locked(workspace):
+        if recorded.in_git(workspace):  # an earlier commit may be checked out, from before something was erased
+            learn_erased(workspace, name, recorded.erased_records(workspace, name))
         source = find(config, workspace, target)
         check_files(workspace, name, source)
         failpoint("restore.checked")
@@ -77,13 +91,11 @@ def restore(
                 name,
                 version.number,
                 epoch=row.epoch,
+                kind="publish" if row.active_version is None else "rollback",  # which scheduled runs do not undo
                 reason=reason or f"restored {target or 'from the present files'}",
             )
         failpoint("restore.published")
-        erased = read_erased(workspace, name)
-        for kind, data in source.manifests.items():
-            if kind in ("documents", "elements", "chunks"):  # a line per document: erased ones stay away
-                data = without_erased(parse_manifest(data, kind, kind), erased).to_text().encode("utf-8")
+        for kind, data in _without_erased(source.manifests, read_erased(workspace, name)).items():
             path = workspace.manifest(name, kind)
             if not path.exists() or path.read_bytes() != data:
                 atomic_write(path, data)
@@ -127,14 +139,15 @@ def find(config: Config, workspace: Workspace, target: str | None) -> Source:
     parsed = {kind: parse_manifest(data, kind, f"{where}: {kind}.tsv") for kind, data in manifests.items()}
     facts = parsed["snapshot"].facts
     rows = chunks_rows(parsed["chunks"])
-    given = index.snapshot_of(rows, parsed["chunks"].facts["recipe"], parsed["embeddings"].facts["space"])
+    erased = leaves_beside(parsed["snapshot"])
+    given = index.snapshot_of(rows, parsed["chunks"].facts["recipe"], parsed["embeddings"].facts["space"], erased)
     if given != facts["snapshot"]:
         raise IntegrityError(
             f"the manifests of {where} do not belong together: they give snapshot {given[:12]},"
             f" recorded is {facts['snapshot'][:12]}",
-            hint="name a recorded version; after an erasure `snapdex run` brings them together again",
+            hint="name a recorded version; or let `snapdex run` bring them together again",
         )
-    return Source(commit, manifests, int(facts["version"]), facts["snapshot"])
+    return Source(commit, manifests, int(facts["version"]), facts["snapshot"], erased)
 
 
 def _in_database(config: Config, workspace: Workspace, target: str) -> str | None:
@@ -158,15 +171,23 @@ def check_files(workspace: Workspace, name: str, source: Source) -> None:
                 f"segment {damaged[0].name} of {store.directory} is damaged",
                 hint="bring it back with: dvc checkout --force, or dvc pull --force",
             )
-    if lost := documents.missing(bytes.fromhex(row.content_sha256) for row in rows):
-        raise missing_rows(documents.directory, len(lost))
+    _require(documents, {bytes.fromhex(row.content_sha256) for row in rows}, source)
+    _require(revisions, {row.revision_key for row in rows}, source)
     keys = {
         chunk.key
         for _, value in revisions.read({row.revision_key for row in rows})
         for chunk in Revision.from_json(value).chunks
     }
-    if lost := vectors.missing(keys):
-        raise missing_rows(vectors.directory, len(lost))
+    _require(vectors, keys, source)
+
+
+def _require(store: Store, keys: set[bytes], source: Source) -> None:
+    if lost := store.missing(keys):
+        pull = f"git checkout {source.commit[:12]} && dvc pull" if source.commit else "dvc pull"
+        raise InputError(
+            f"{len(lost):,} entries that the manifests name are not in {store.directory}",
+            hint=f"fetch them: {pull}; what was pruned, and no DVC remote has, cannot be restored",
+        )
 
 
 def _version_of(
@@ -178,9 +199,12 @@ def _version_of(
     with index.connect(url) as connection, index.translated_errors():
         index.migrate(connection)
         held = index.find_version(connection, name, source.snapshot)
-    if held:
-        return held, 0
-    built = index.build(config, scratch, report={"restored": source.commit}, progress=progress)
+        if held:
+            _refuse_erased(connection, index.get_index(connection, name), held, read_erased(workspace, name))
+            return held, 0
+    built = index.build(
+        config, scratch, report={"restored": source.commit}, erased_leaves=source.erased, progress=progress
+    )
     marks = [source.version]
     if (present := index.read_recorded(workspace, name)) is not None:
         marks.append(present.version)
@@ -190,6 +214,30 @@ def _version_of(
         row = index.get_index(connection, name)
         index.raise_last_version(connection, row, max(marks))
         return index.get_version(connection, row, built.version), built.loaded
+
+
+def _refuse_erased(connection: Connection, row: Index, version: index.Version, erased: Erased) -> None:
+    """Raises `ConflictError` where the database still holds what was erased in another clone."""
+    if erased.records and any(
+        erased.either(document.uri, document.content_sha256) for document in documents_of(connection, row, version)
+    ):
+        raise ConflictError(
+            f"version {version.number} of this database has documents that were erased elsewhere",
+            hint="erase them here too: snapdex erase DOCUMENT, for each that the other workspace erased",
+        )
+
+
+def _without_erased(manifests: dict[str, bytes], erased: Erased) -> dict[str, bytes]:
+    """The manifests as the workspace gets them: a line per document, and none of one that was erased."""
+    if not erased.records:
+        return manifests
+    parsed = {kind: parse_manifest(data, kind, kind) for kind, data in manifests.items()}
+    gone = [row for row in chunks_rows(parsed["chunks"]) if erased.either(row.uri, row.content_sha256)]
+    for kind in ("documents", "elements", "chunks"):
+        parsed[kind] = without_erased(parsed[kind], erased)
+    leaves = [(document_hash(row.uri), index.leaf_of(row)) for row in gone]
+    parsed["snapshot"] = with_leaves(parsed["snapshot"], leaves)
+    return {kind: manifest.to_text().encode("utf-8") for kind, manifest in parsed.items()}
 
 
 @contextmanager

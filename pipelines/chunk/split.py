@@ -26,7 +26,7 @@ TOKEN = 2
 AFTER_HEADING = 1  # a heading is not left behind by its text
 FINGERPRINT_CHARACTERS = 64  # of the text after a joint that decide its hash
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
+_SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s+")
 _LINE_END = re.compile(r"\n+")
 
 
@@ -83,14 +83,16 @@ class Fits:
     def __init__(
         self, pieces: Sequence[Piece], tokens: Tokens, limit: int, context_tokens: Callable[[int, int], int]
     ) -> None:
-        self.pieces, self.tokens, self.limit, self.context_tokens = pieces, tokens, limit, context_tokens
+        self.limit, self.context_tokens = limit, context_tokens
+        self._before = [bisect.bisect_left(tokens.starts, piece.start) for piece in pieces]  # tokens before each piece
+        self._through = [bisect.bisect_left(tokens.starts, piece.end) for piece in pieces]
 
     def __call__(self, low: int, high: int) -> bool:
         size = self.size(low, high)
         return size <= self.limit and size + self.context_tokens(low, high) <= self.limit
 
     def size(self, low: int, high: int) -> int:
-        return self.tokens.count(self.pieces[low].start, self.pieces[high - 1].end)
+        return self._through[high - 1] - self._before[low]
 
 
 def _best_joint(text: str, pieces: Sequence[Piece], low: int, high: int, fits: Fits, least: int) -> int:

@@ -81,9 +81,9 @@ def _disk(settings: Settings) -> str:
 
 
 def _database(settings: Settings) -> str:
-    from pipelines.index import connect, database_url, migrate
+    from pipelines.index import connect, database_url, migrate, translated_errors
 
-    with connect(database_url(settings.workspace)) as connection:
+    with connect(database_url(settings.workspace)) as connection, translated_errors():
         migrate(connection)
         row = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()
         version = connection.info.server_version
@@ -96,10 +96,10 @@ def _database(settings: Settings) -> str:
 
 def _roles(settings: Settings) -> str:
     from pipelines.errors import ConfigError
-    from pipelines.index import connect, database_url
+    from pipelines.index import connect, database_url, translated_errors
     from pipelines.index.migrate import ROLES
 
-    with connect(database_url(settings.workspace)) as connection:
+    with connect(database_url(settings.workspace)) as connection, translated_errors():
         found = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
     missing = [role for role in ROLES if role not in found]
     if missing:
@@ -110,10 +110,10 @@ def _roles(settings: Settings) -> str:
 
 
 def _lexical(settings: Settings) -> str:
-    from pipelines.index import connect, database_url
+    from pipelines.index import connect, database_url, translated_errors
     from pipelines.index.lexical import check_words
 
-    with connect(database_url(settings.workspace)) as connection:
+    with connect(database_url(settings.workspace)) as connection, translated_errors():
         return check_words(connection)
 
 

@@ -16,7 +16,9 @@ def restore(settings: Settings, version: str | None, no_publish: bool, reason: s
 
     V is a version that `snapdex run --record` recorded (v3, 3, the beginning of its snapshot id), or any git revision;
     without it, the present manifests of the workspace are taken. All files are checked first: if anything is missing
-    or damaged, nothing changes. Afterwards the workspace has the manifests of that version.
+    or damaged, nothing changes. Afterwards the workspace has the manifests of that version. A scheduled run does not
+    undo this: it publishes again when the content has changed since, not before. What was erased, according to any
+    branch in git, stays away.
 
     \b
     git clone REPO handbook && cd handbook && dvc pull && snapdex restore

@@ -19,14 +19,27 @@ from numpy.typing import NDArray
 
 from pipelines.config import Config, EmbedConfig
 from pipelines.embed.encoders import Encoder, checked, load_encoder
-from pipelines.embed.work import Work, groups, plan_work
+from pipelines.embed.work import Batch, Work, groups, keys_of, plan_work
+from pipelines.embed.work import batches as divided
 from pipelines.files import Manifest, SegmentWriter, Workspace
-from pipelines.manifests import vectors_store
+from pipelines.manifests import EmbeddingsRow, vectors_store
 from pipelines.model import Chunk
 from pipelines.models import EmbeddingModel, resolve_model
 from pipelines.progress import Progress, Silent
 
-__all__ = ["EmbedReport", "Encoder", "encode_query", "load_encoder", "missing_chunks", "run", "vectors_store"]
+__all__ = [
+    "Batch",
+    "BatchReport",
+    "EmbedReport",
+    "Encoder",
+    "batches",
+    "embed_batch",
+    "encode_query",
+    "load_encoder",
+    "missing_chunks",
+    "run",
+    "vectors_store",
+]
 
 STEP_CHUNKS = 128  # chunks between two looks at the clock, and what a failing encoder can spoil
 FLUSH_CHUNKS = 16_384
@@ -51,19 +64,49 @@ def run(
     recompute: bool = False,
     progress: Progress | None = None,
     encoder: Encoder | None = None,
+    done: Sequence["BatchReport"] = (),
 ) -> EmbedReport:
     """Embed every present chunk that has no vector yet, then write the manifest.
 
     Finished vectors are kept, also when this is interrupted or fails; the next run goes on from there. `recompute`
-    makes vectors again that the last manifest claims and the store lacks; without it that is an `InputError`.
+    makes vectors again that the last manifest claims and the store lacks; without it that is an `InputError`. `done`:
+    the batches that were embedded for this run elsewhere.
     """
     started = time.perf_counter()
     model = resolve_model(config.embed, workspace)
     work = plan_work(config, workspace, model, recompute=recompute)
-    embedded, tokens, encode_seconds = _embed_missing(config, work, model, progress or Silent(), encoder)
+    here = _embed_missing(config, work, model, progress or Silent(), encoder)
+    embedded, tokens, encode_seconds = (
+        sum(getattr(each, name) for each in (here, *done)) for name in ("embedded", "tokens", "encode_seconds")
+    )
     _manifest(model, work).write(workspace.manifest(config.index.name, "embeddings"))
     reused = sum(row.n_chunks for row in work.present) - embedded
     return EmbedReport(embedded, reused, tokens, time.perf_counter() - started, encode_seconds)
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What was embedded, in part of a run."""
+
+    embedded: int
+    tokens: int
+    encode_seconds: float
+
+
+def batches(config: Config, workspace: Workspace, *, recompute: bool = False) -> list[Batch]:
+    """What `run` would embed now, divided into as many chunks as `flow.batch_documents` documents have on average."""
+    work = plan_work(config, workspace, resolve_model(config.embed, workspace), recompute=recompute)
+    average = sum(row.n_chunks for row in work.present) / max(1, len(work.present))
+    return list(divided(work, max(STEP_CHUNKS, round(average * config.flow.batch_documents))))
+
+
+def embed_batch(config: Config, workspace: Workspace, batch: Batch) -> BatchReport:
+    """Put the vectors of a batch into the store: for any process that sees the workspace. `run` then finds them."""
+    model = resolve_model(config.embed, workspace)
+    revisions = [EmbeddingsRow(key, 0, "") for key in keys_of(batch.revisions)]
+    work = Work([], revisions, workspace.store("chunks"), workspace.store(vectors_store(model.space)))
+    encoder = _kept_encoder(model, config.embed) if model.kind == "folder" else None
+    return _embed_missing(config, work, model, Silent(), encoder, frozenset(keys_of(batch.chunks)))
 
 
 def missing_chunks(config: Config, workspace: Workspace, *, recompute: bool = False) -> int:
@@ -87,15 +130,20 @@ def _kept_encoder(model: EmbeddingModel, config: EmbedConfig) -> Encoder:
 
 
 def _embed_missing(
-    config: Config, work: Work, model: EmbeddingModel, progress: Progress, encoder: Encoder | None
-) -> tuple[int, int, float]:
+    config: Config,
+    work: Work,
+    model: EmbeddingModel,
+    progress: Progress,
+    encoder: Encoder | None,
+    only: frozenset[bytes] | None = None,
+) -> BatchReport:
     embedded, tokens, encode_seconds = 0, 0, 0.0
     written: set[bytes] = set()
     if work.pending:
         progress.start("embed", sum(row.n_chunks for row in work.pending))
     with work.vectors.writer() as writer:
         flushed_at = time.monotonic()
-        for group in groups(work, written):
+        for group in groups(work, written, only):
             progress.advance(group.occurrences - len(group.missing))
             for start in range(0, len(group.missing), STEP_CHUNKS):
                 step = group.missing[start : start + STEP_CHUNKS]
@@ -112,7 +160,7 @@ def _embed_missing(
             if len(written) >= FLUSH_CHUNKS:
                 writer.flush()
                 written.clear()
-    return embedded, tokens, encode_seconds
+    return BatchReport(embedded, tokens, encode_seconds)
 
 
 def _embed(step: Sequence[tuple[bytes, Chunk]], encoder: Encoder, model: EmbeddingModel, writer: SegmentWriter) -> None:

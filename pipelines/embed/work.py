@@ -11,6 +11,7 @@ from pipelines.models import EmbeddingModel
 
 GROUP_CHUNKS = 8192  # distinct chunks that are held with their texts, and looked up in the store together
 SAMPLE_REVISIONS = 16
+KEY_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,55 @@ def plan_work(config: Config, workspace: Workspace, model: EmbeddingModel, *, re
     return work
 
 
-def groups(work: Work, written: set[bytes]) -> Iterator[Group]:
-    """What is missing, group by group. Keys in `written` count as stored, and each that is yielded is added to it;
+@dataclass(frozen=True)
+class Batch:
+    """A part of the work that any process which sees the workspace can do: these chunks, found in these revisions.
 
-    the caller may empty it whenever all that was yielded can be read from the store.
+    Both are keys of 32 bytes, joined: a scheduler that looks into its tasks' arguments finds two values, not thousands.
+    """
+
+    revisions: bytes
+    chunks: bytes
+
+
+def keys_of(joined: bytes) -> list[bytes]:
+    return [joined[start : start + KEY_BYTES] for start in range(0, len(joined), KEY_BYTES)]
+
+
+def batches(work: Work, size: int) -> Iterator[Batch]:
+    """All that is missing, each chunk in one batch, in batches of `size` chunks or somewhat more."""
+    planned: set[bytes] = set()
+    for revisions, keys in _revisions_with_chunks(work, size):
+        missing = work.vectors.missing(keys) - planned
+        planned |= missing
+        if missing:
+            yield Batch(b"".join(revisions), b"".join(sorted(missing)))
+
+
+def _revisions_with_chunks(work: Work, size: int) -> Iterator[tuple[list[bytes], set[bytes]]]:
+    revisions: list[bytes] = []
+    keys: set[bytes] = set()
+    for revision, value in work.chunks.read(row.revision_key for row in work.pending):
+        revisions.append(revision)
+        keys.update(chunk.key for chunk in Revision.from_json(value).chunks)
+        if len(keys) >= size:
+            yield revisions, keys
+            revisions, keys = [], set()
+    yield revisions, keys
+
+
+def groups(work: Work, written: set[bytes], only: frozenset[bytes] | None = None) -> Iterator[Group]:
+    """What is missing, group by group; of the chunks `only` where it is given.
+
+    Keys in `written` count as stored, and each that is yielded is added to it; the caller may empty it whenever all
+    that was yielded can be read from the store.
     """
     candidates: dict[bytes, Chunk] = {}
     occurrences = 0
     for _, value in work.chunks.read(row.revision_key for row in work.pending):
         for chunk in Revision.from_json(value).chunks:
-            candidates[chunk.key] = chunk
+            if only is None or chunk.key in only:
+                candidates[chunk.key] = chunk
             occurrences += 1
             if len(candidates) == GROUP_CHUNKS:
                 yield _group(work.vectors, candidates, occurrences, written)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from pipelines.erase.scope import Scope
 from pipelines.erase.segments import stores
+from pipelines.erased import document_hash, with_leaves
 from pipelines.files import Manifest, Workspace, read_manifest
+from pipelines.model import leaf
 
 
 def rewrite_stores(workspace: Workspace, scope: Scope, segments: dict[str, list[Path]]) -> None:
@@ -28,11 +30,20 @@ def rewrite_manifests(workspace: Workspace, scope: Scope) -> None:
             kept = [row for row in manifest.rows if not scope.goes(index, row[0], row[1])]
             if name == "chunks":
                 left = {row[3] for row in kept}
+                _keep_leaves(workspace, index, [row for row in manifest.rows if scope.goes(index, row[0], row[1])])
             _write(workspace, index, manifest, kept)
         embeddings = read_manifest(workspace.manifest(index, "embeddings"), "embeddings")
         if embeddings is not None:
             gone = {key.hex() for key in scope.condemned.revisions} - left
             _write(workspace, index, embeddings, [row for row in embeddings.rows if row[0] not in gone])
+
+
+def _keep_leaves(workspace: Workspace, index: str, gone: list[tuple[str, ...]]) -> None:
+    """Before the rows go from `chunks`: without their leaves, `snapshot` names an id that nothing gives any more."""
+    snapshot = read_manifest(workspace.manifest(index, "snapshot"), "snapshot")
+    if snapshot is not None and gone:
+        leaves = [(document_hash(row[0]), leaf(row[0], row[1], row[5])) for row in gone]
+        with_leaves(snapshot, leaves).write(workspace.manifest(index, "snapshot"))
 
 
 def _write(workspace: Workspace, index: str, manifest: Manifest, rows: list[tuple[str, ...]]) -> None:

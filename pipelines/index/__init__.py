@@ -29,7 +29,7 @@ from pipelines.index.prune import Garbage, garbage, prune
 from pipelines.index.publish import Move, publish, rollback
 from pipelines.index.reader import Reader, open_index
 from pipelines.index.retention import NeededRevisions, needed_revisions
-from pipelines.index.seal import snapshot_of
+from pipelines.index.seal import leaf_of, snapshot_of
 from pipelines.index.search import Hit, Result, search
 from pipelines.index.verify import verify
 
@@ -56,6 +56,7 @@ __all__ = [
     "get_index",
     "get_space",
     "get_version",
+    "leaf_of",
     "migrate",
     "needed_revisions",
     "open_index",

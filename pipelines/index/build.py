@@ -19,7 +19,7 @@ from pipelines.index.db import Connection, connect, database_url, translated_err
 from pipelines.index.load import analyze, chunks_without, drop_damaged_revisions, ensure_graph, load_vectors
 from pipelines.index.loading import Loading, load_missing_revisions, load_missing_weights
 from pipelines.index.migrate import migrate
-from pipelines.index.publish import was_active
+from pipelines.index.publish import left_behind, was_active
 from pipelines.index.seal import Incomplete, Recorded, leaf_of, seal, snapshot_of
 from pipelines.index.weights import merge_new_terms
 from pipelines.manifests import ChunksRow, read_chunks, read_space, vectors_store
@@ -37,7 +37,7 @@ class BuildReport:
     snapshot: str
     created: bool
     active: bool
-    held: bool  # it was active once and is not now: somebody rolled it back
+    held: bool  # it, or another version of its content, was active and is not now: somebody rolled it back
     parent: int | None
     active_version: int | None
     epoch: int  # of the index when the build began: what publishing compares
@@ -53,6 +53,7 @@ def run(
     report: dict[str, Any] | None = None,
     quarantined: Sequence[Quarantined] = (),
     loading: Loading | None = None,
+    erased_leaves: Sequence[tuple[str, bytes]] = (),
     progress: Progress | None = None,
 ) -> BuildReport:
     """Load what the database lacks of the present manifests and seal it; an equal newest or active version is reused.
@@ -60,7 +61,8 @@ def run(
     Writes manifest `snapshot`, the stable summary that `verify` compares with the database. Nothing is published.
     `epoch`: of the index when its changes were forecast; `ConflictError` when somebody has published since, because
     what the forecast counted and the guards allowed is no longer what would happen. `report`: kept with the version.
-    `loading`: a process that does a part of it; see there.
+    `loading`: a process that does a part of it; see there. `erased_leaves`: what belongs to this snapshot beside the
+    manifests (see `pipelines.erased.leaves_beside`).
     """
     began = time.monotonic()
     progress = progress or Silent()
@@ -68,6 +70,7 @@ def run(
     erased = read_erased(workspace, config.index.name)  # manifests of an earlier state may name what was erased since
     rows = [row for row in every_row if not erased.either(row.uri, row.content_sha256)]
     gone = [(document_hash(row.uri), leaf_of(row)) for row in every_row if erased.either(row.uri, row.content_sha256)]
+    gone += erased_leaves
     space_facts = read_space(workspace, config.index.name)
     with connect(database_url(workspace)) as connection, translated_errors():
         migrate(connection)
@@ -77,7 +80,7 @@ def run(
                 f"index {index.name} was published by somebody else: version {index.active_version} is active now",
                 hint="run again: it compares with that version, and finished work is kept",
             )
-        snapshot = snapshot_of(every_row, recipe, space_facts["space"])
+        snapshot = snapshot_of(every_row, recipe, space_facts["space"], erased_leaves)
         recorded = read_recorded(workspace, config.index.name)
         version = reusable_version(connection, index, snapshot)
         created = version is None
@@ -100,7 +103,9 @@ def run(
             else:
                 raise ConflictError("rows kept disappearing while they were loaded", hint="is prune running in a loop?")
         quarantine.record(connection, index, quarantined)
-        held = not version.active and was_active(connection, index.id, version.number)
+        held = not version.active and (
+            was_active(connection, index.id, version.number) or snapshot in left_behind(connection, index.id)
+        )
     _write_summary(config, workspace, version)
     return BuildReport(
         version=version.number,

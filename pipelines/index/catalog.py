@@ -99,7 +99,8 @@ def get_index(connection: Connection, name: str) -> Index:
     index = find_index(connection, name)
     if index is None:
         raise NotFoundError(
-            f"there is no index {name}", hint="`snapdex run` makes it; `snapdex doctor` lists what is there"
+            f"there is no index {name}",
+            hint="`snapdex run` makes it, `snapdex restore` loads a recorded one, `snapdex doctor` lists what is there",
         )
     return index
 
@@ -205,6 +206,11 @@ def get_version(connection: Connection, index: Index, name: str | int) -> Versio
         else versions_named(connection, index, name)
     )
     snapshots = {version.snapshot for version in found}
+    if not found and name == "active":
+        raise NotFoundError(
+            f"no version of index {index.name} is active",
+            hint="`snapdex log` lists the versions: snapdex publish V; or load a recorded one: snapdex restore V",
+        )
     if not found:
         raise NotFoundError(f"index {index.name} has no version {name}", hint="`snapdex log` lists the versions")
     if len(snapshots) > 1:
@@ -271,6 +277,17 @@ def set_record(connection: Connection, index: Index, number: int, *, git_commit:
     connection.execute(
         "UPDATE snapdex.version SET git_commit = %s, dvc_md5 = %s WHERE index_id = %s AND number = %s",
         [git_commit, dvc_md5, index.id, number],
+    )
+
+
+def set_runs(
+    connection: Connection, index: Index, number: int, *, prefect_run: str | None = None, mlflow_run: str | None = None
+) -> None:
+    """Note in the version's row which runs made and measured it; what stands there already stays."""
+    connection.execute(
+        "UPDATE snapdex.version SET prefect_run = coalesce(prefect_run, %s), mlflow_run = coalesce(mlflow_run, %s)"
+        " WHERE index_id = %s AND number = %s",
+        [prefect_run, mlflow_run, index.id, number],
     )
 
 

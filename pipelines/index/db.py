@@ -16,6 +16,15 @@ from pipelines.index.server import EmbeddedServer
 Connection = psycopg.Connection[TupleRow]
 
 CONNECT_SECONDS = 10
+GONE_SECONDS = 60  # after which the other side counts as gone, here and at the server: its locks are given back then
+KEEPALIVES_IDLE, KEEPALIVES_INTERVAL, KEEPALIVES_COUNT = 30, 10, 3
+_TIMEZONE = "-c timezone=UTC"
+# No work here pauses so long inside a transaction: what is read or computed meanwhile is a batch, seconds at most.
+_SERVER_NOTICES = (
+    f"-c tcp_keepalives_idle={KEEPALIVES_IDLE} -c tcp_keepalives_interval={KEEPALIVES_INTERVAL}"
+    f" -c tcp_keepalives_count={KEEPALIVES_COUNT} -c tcp_user_timeout={GONE_SECONDS}s"
+    f" -c idle_in_transaction_session_timeout={GONE_SECONDS}s"
+)
 MINIMUM_POSTGRES = 150000
 MINIMUM_PGVECTOR = (0, 8, 4)  # earlier ones lose rows in iterative scans or are open to CVE-2026 reports
 
@@ -29,26 +38,37 @@ def connect(url: str) -> Connection:
     """An autocommit connection; use `connection.transaction()` for more than one statement.
 
     Statements are never prepared: a generic plan cannot know how selective a vector search is (measured: recall fell
-    from 1.00 to 0.05). Raises `ServiceUnavailable` when the server does not answer, `ConfigError` when it refuses.
+    from 1.00 to 0.05). A client that vanishes inside a transaction loses its locks after `GONE_SECONDS`; what `options`
+    in the URL say comes last and wins.
+
+    Raises `ServiceUnavailable` when the server does not answer, `ConfigError` when it refuses.
     """
     try:
-        connection = psycopg.connect(
-            url,
-            autocommit=True,
-            prepare_threshold=None,
-            connect_timeout=CONNECT_SECONDS,
-            application_name="snapdex",
-            options="-c timezone=UTC",
-            keepalives_idle=30,
-            keepalives_interval=10,
-            keepalives_count=3,
-            tcp_user_timeout=60_000,
-        )
+        try:
+            return _open(url, f"{_TIMEZONE} {_SERVER_NOTICES}")
+        except psycopg.OperationalError as error:
+            if "unsupported startup parameter" not in str(error):
+                raise
+            return _open(url, _TIMEZONE)  # of a pooler, which has time limits of its own for its connections
     except psycopg.ProgrammingError:
         raise _not_a_url() from None
     except psycopg.OperationalError as error:
         raise _connection_error(url, error) from None
-    return connection
+
+
+def _open(url: str, options: str) -> Connection:
+    return psycopg.connect(
+        url,
+        autocommit=True,
+        prepare_threshold=None,
+        connect_timeout=CONNECT_SECONDS,
+        application_name="snapdex",
+        options=f"{options} {conninfo_to_dict(url).get('options', '')}",
+        keepalives_idle=KEEPALIVES_IDLE,
+        keepalives_interval=KEEPALIVES_INTERVAL,
+        keepalives_count=KEEPALIVES_COUNT,
+        tcp_user_timeout=GONE_SECONDS * 1000,
+    )
 
 
 def without_password(url: str) -> tuple[str, str | None]:
@@ -114,7 +134,7 @@ def translated_errors() -> Iterator[None]:
         raise InputError(
             f"this is too large for Postgres: {_primary(error)}", hint="make the query, the name or the vector smaller"
         ) from error
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, errors.IdleInTransactionSessionTimeout) as error:
         raise ServiceUnavailable(
             f"the connection to Postgres broke: {_primary(error)}", hint="run again: finished work is kept"
         ) from error

@@ -46,6 +46,7 @@ def verify_deep(
     vocabulary = Vocabulary(connection, index.language)
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = '10min'")  # files are read meanwhile
         use_schema(connection, index)
         for batch in _batches(connection, version):
             wrong = _differing_vectors(connection, f"vectors_{space_id}", version.dimension, batch, vectors)

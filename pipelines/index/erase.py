@@ -15,6 +15,7 @@ from pipelines.erased import document_hash
 from pipelines.failpoints import failpoint
 from pipelines.index.catalog import Index, use_schema
 from pipelines.index.db import Connection
+from pipelines.index.prune import drop_repeated_frequencies
 from pipelines.index.publish import actor
 from pipelines.index.retention import lock, note
 
@@ -202,7 +203,7 @@ def _take_names(connection: Connection, values: dict[str, Any]) -> int:
 
 
 def _correct_statistics(connection: Connection, values: dict[str, Any]) -> None:
-    """What a version lost of chunks is subtracted at it, and given back at the next one that lost less."""
+    """What a version lost of chunks is subtracted at it; a term that lost some gets its count at each version anew."""
     connection.execute(
         "CREATE TEMP TABLE lost ON COMMIT DROP AS TABLE before EXCEPT TABLE after; ANALYZE lost",
     )
@@ -214,16 +215,17 @@ def _correct_statistics(connection: Connection, values: dict[str, Any]) -> None:
         series AS (
             SELECT t.term, v.number, coalesce(l.n, 0) AS n FROM (SELECT DISTINCT term FROM loss) t
             CROSS JOIN (SELECT number FROM snapdex.version WHERE index_id = %(index)s) v
-            LEFT JOIN loss l USING (term, number)),
-        change AS (
-            SELECT term, number, lag(n, 1, 0) OVER (PARTITION BY term ORDER BY number) - n AS delta FROM series)
-        INSERT INTO document_frequency AS f (term, version, delta)
-            SELECT term, number, delta FROM change WHERE delta <> 0 ORDER BY 1, 2
-        ON CONFLICT (term, version) DO UPDATE SET delta = f.delta + excluded.delta
+            LEFT JOIN loss l USING (term, number))
+        INSERT INTO document_frequency (term, version, chunks)
+            SELECT s.term, s.number, f.chunks - s.n FROM series s CROSS JOIN LATERAL (
+                SELECT f.chunks FROM document_frequency f WHERE f.term = s.term AND f.version <= s.number
+                ORDER BY f.version DESC LIMIT 1) f
+            ORDER BY 1, 2
+        ON CONFLICT (term, version) DO UPDATE SET chunks = excluded.chunks
         """,
         values,
     )
-    connection.execute("DELETE FROM document_frequency WHERE delta = 0")
+    drop_repeated_frequencies(connection)
     connection.execute(
         "UPDATE snapdex.version v SET chunks = v.chunks - l.n"
         " FROM (SELECT number, count(*) AS n FROM lost GROUP BY 1) l"

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.changes import Changes, document_changes
+from pipelines.erased import document_hash
 from pipelines.files import Store
 from pipelines.index.catalog import Index, find_index, use_schema
 from pipelines.index.db import Connection
+from pipelines.index.seal import erased_elsewhere, erased_here
 from pipelines.manifests import ChunksRow
 from pipelines.model import Revision
 
@@ -27,8 +29,13 @@ class Forecast:
 
 
 def forecast(connection: Connection, index_name: str, rows: Sequence[ChunksRow], store: Store) -> Forecast:
-    """Compare `rows` with the active version; reads the chunks of revisions that differ, and no others."""
+    """Compare `rows` with the active version; reads the chunks of revisions that differ, and no others.
+
+    Raises `ConflictError` where a seal would refuse them: somebody else has erased one of these documents.
+    """
     index = find_index(connection, index_name)  # pointer and epoch in one row; versions themselves do not change
+    if index and (erased := erased_here(connection, index)) and any(document_hash(row.uri) in erased for row in rows):
+        raise erased_elsewhere()
     epoch = index.epoch if index else 0
     before = active_members(connection, index) if index and index.active_version is not None else {}
     documents = document_changes(

@@ -168,10 +168,7 @@ def _empty(connection: Connection, index: Index, table: str) -> int:
 
 
 def _merge_frequencies(connection: Connection, index: Index) -> None:
-    """Add the changes of document frequencies that forgotten versions made to the next version that is left.
-
-    Every version that is left sums up to what it did before.
-    """
+    """Give the document frequencies of forgotten versions to the next version that is left, where they still hold."""
     with connection.transaction():
         lock(connection, index)
         use_schema(connection, index)
@@ -180,18 +177,26 @@ def _merge_frequencies(connection: Connection, index: Index) -> None:
             WITH moved AS (
                 DELETE FROM document_frequency f WHERE NOT EXISTS (
                     SELECT FROM snapdex.version v WHERE v.index_id = %(index)s AND v.number = f.version)
-                RETURNING term, version, delta)
-            INSERT INTO document_frequency AS f (term, version, delta)
-                SELECT m.term, next.number, sum(m.delta) FROM moved m CROSS JOIN LATERAL (
+                RETURNING term, version, chunks)
+            INSERT INTO document_frequency (term, version, chunks)
+                SELECT DISTINCT ON (m.term, next.number) m.term, next.number, m.chunks FROM moved m CROSS JOIN LATERAL (
                     SELECT min(v.number) AS number FROM snapdex.version v
                     WHERE v.index_id = %(index)s AND v.number > m.version) next
-                GROUP BY 1, 2 ORDER BY 1, 2
-            ON CONFLICT (term, version) DO UPDATE SET delta = f.delta + excluded.delta
+                ORDER BY 1, 2, m.version DESC
+            ON CONFLICT DO NOTHING  -- a later count is there
             """,
             {"index": index.id},
         )
-        connection.execute("DELETE FROM document_frequency WHERE delta = 0")
+        drop_repeated_frequencies(connection)
         failpoint("prune.frequencies_before_commit")
+
+
+def drop_repeated_frequencies(connection: Connection) -> None:
+    """Delete rows that say what the row before them says, or 0 where there is none."""
+    connection.execute(
+        "DELETE FROM document_frequency f WHERE f.chunks = coalesce((SELECT p.chunks FROM document_frequency p"
+        " WHERE p.term = f.term AND p.version < f.version ORDER BY p.version DESC LIMIT 1), 0)"
+    )
 
 
 # -- room --------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from psycopg.rows import class_row
 
 from pipelines.errors import ConflictError, NotFoundError, ServiceUnavailable
 from pipelines.failpoints import failpoint
-from pipelines.index.catalog import get_index, get_version
+from pipelines.index.catalog import Index, get_index, get_version
 from pipelines.index.db import Connection, translated_errors
 
 ATTEMPTS = 3
@@ -39,12 +39,14 @@ def publish(
     epoch: int,
     kind: str = "publish",
     reason: str | None = None,
+    by: str | None = None,
     operation: uuid.UUID | None = None,
 ) -> Move:
     """Make `version` the active one, if the index's epoch still is `epoch`; returns the logged move.
 
     The operation id decides what happened when the connection breaks: the same id is sent again, and the database
-    answers with the first outcome if there was one. `connect` gives a fresh connection for each attempt.
+    answers with the first outcome if there was one. `connect` gives a fresh connection for each attempt. `by`: who, for
+    the log, where that is not whoever runs this process.
 
     Raises `ConflictError` when somebody else published since `epoch` was read, `NotFoundError` for an unknown version,
     `ServiceUnavailable` when the outcome cannot be found out now; the operation id is in its context.
@@ -53,7 +55,7 @@ def publish(
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with connect() as connection:
-                return _move(connection, index, version, epoch, kind, reason, operation)
+                return _move(connection, index, version, epoch, kind, reason, operation, by)
         except ServiceUnavailable as error:
             if attempt == ATTEMPTS:
                 error.context["operation"] = str(operation)
@@ -62,14 +64,21 @@ def publish(
 
 
 def _move(
-    connection: Connection, index: str, version: int, epoch: int, kind: str, reason: str | None, operation: uuid.UUID
+    connection: Connection,
+    index: str,
+    version: int,
+    epoch: int,
+    kind: str,
+    reason: str | None,
+    operation: uuid.UUID,
+    by: str | None = None,
 ) -> Move:
     failpoint("publish.begin")
     with translated_errors(), connection.cursor(row_factory=class_row(Move)) as cursor:
         moved = cursor.execute(
             "SELECT id, kind, version, previous, epoch, actor, reason, at"
             " FROM snapdex.move_pointer(%s, %s, %s, %s, %s, %s, %s)",
-            [index, version, epoch, operation, kind, actor(), reason],
+            [index, version, epoch, operation, kind, by or actor(), reason],
         ).fetchone()
     assert moved is not None
     failpoint("publish.moved")
@@ -86,18 +95,24 @@ def rollback(
     operation = uuid.uuid4()
     with connect() as connection, translated_errors():
         row = get_index(connection, index)
-        if row.active_version is None:
-            raise NotFoundError(
-                f"index {index} has no active version to roll back", hint="publish one with: snapdex publish V"
-            )
-        target = get_version(connection, row, version).number if version else _before(connection, row.id, index)
-        if target == row.active_version:
-            raise ConflictError(f"version {target} is active already", hint="`snapdex log` shows the history")
+        target = rollback_target(connection, row, version)
         try:
             return _move(connection, index, target, row.epoch, "rollback", reason, operation)
         except ServiceUnavailable:
             pass  # the connection broke, perhaps after the move: the operation id finds that out
     return publish(connect, index, target, epoch=row.epoch, kind="rollback", reason=reason, operation=operation)
+
+
+def rollback_target(connection: Connection, index: Index, version: str | None) -> int:
+    """The version that `rollback` with this argument makes active. Raises what `rollback` raises before it acts."""
+    if index.active_version is None:
+        raise NotFoundError(
+            f"index {index.name} has no active version to roll back", hint="publish one with: snapdex publish V"
+        )
+    target = get_version(connection, index, version).number if version else _before(connection, index.id, index.name)
+    if target == index.active_version:
+        raise ConflictError(f"version {target} is active already", hint="`snapdex log` shows the history")
+    return target
 
 
 def _before(connection: Connection, index_id: int, index: str) -> int:
@@ -127,6 +142,23 @@ def was_active(connection: Connection, index_id: int, version: int) -> bool:
         ).fetchone()
         is not None
     )
+
+
+def left_behind(connection: Connection, index_id: int) -> set[str]:
+    """The snapshots that were rolled back since the last publish, those of versions forgotten meanwhile too."""
+    found = connection.execute(
+        """
+        SELECT coalesce(v.snapshot, m.detail -> 'snapshots' ->> o.previous::text)
+        FROM snapdex.operation o
+        LEFT JOIN snapdex.version v ON (v.index_id, v.number) = (o.index_id, o.previous)
+        LEFT JOIN snapdex.maintenance m ON (m.index_id, m.kind) = (o.index_id, 'forget')
+            AND m.detail -> 'snapshots' ? o.previous::text
+        WHERE o.index_id = %(index)s AND o.kind = 'rollback' AND o.epoch > coalesce(
+            (SELECT max(epoch) FROM snapdex.operation WHERE index_id = %(index)s AND kind = 'publish'), 0)
+        """,
+        {"index": index_id},
+    ).fetchall()
+    return {snapshot for (snapshot,) in found if snapshot}
 
 
 def moves(connection: Connection, index: str) -> list[Move]:

@@ -61,13 +61,15 @@ def forget(connection: Connection, index: Index, policy: RetentionConfig, *, dry
     """
     with connection.transaction():
         lock(connection, index)
-        plan = plan_forget(versions(connection, index), pins(connection, index), policy)
+        found = versions(connection, index)
+        plan = plan_forget(found, pins(connection, index), policy)
         if dry_run or not plan.forget:
             return plan
         connection.execute(
             "DELETE FROM snapdex.version WHERE index_id = %s AND number = ANY(%s)", [index.id, plan.forget]
         )
-        note(connection, index, "forget", {"versions": plan.forget})
+        snapshots = {str(version.number): version.snapshot for version in found if version.number in plan.forget}
+        note(connection, index, "forget", {"versions": plan.forget, "snapshots": snapshots})
         failpoint("forget.before_commit")
     failpoint("forget.after_commit")
     return plan

@@ -26,9 +26,9 @@ def leaf_of(row: ChunksRow) -> bytes:
     return leaf(row.uri, row.content_sha256, row.chunks_sha256)
 
 
-def snapshot_of(rows: Sequence[ChunksRow], recipe: str, space: str) -> str:
-    """The snapshot id of this state: known before anything is loaded."""
-    return snapshot_id(recipe, space, (leaf_of(row) for row in rows))
+def snapshot_of(rows: Sequence[ChunksRow], recipe: str, space: str, erased: Sequence[tuple[str, bytes]] = ()) -> str:
+    """The snapshot id of this state: known before anything is loaded. `erased`: as in `seal`."""
+    return snapshot_id(recipe, space, [leaf_of(row) for row in rows] + [leaf for _, leaf in erased])
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,19 @@ def _copy_goal(connection: Connection, rows: Sequence[ChunksRow]) -> None:
     )
 
 
+def erased_here(connection: Connection, index: Index) -> set[str]:
+    """Hashes of the URIs of documents that were erased from the index, by whatever workspace."""
+    found = connection.execute("SELECT DISTINCT document_sha256 FROM snapdex.erasure WHERE index_id = %s", [index.id])
+    return {document for (document,) in found}
+
+
+def erased_elsewhere() -> ConflictError:
+    return ConflictError(
+        "these files have documents that were erased from the index",
+        hint="erase them here too: snapdex erase DOCUMENT, for each that the other workspace erased",
+    )
+
+
 def _keep_erased(connection: Connection, index: Index, erased: Sequence[tuple[str, bytes]]) -> None:
     """Give erased documents their place; raises `ConflictError` where the files bring one back that was erased here."""
     returning = connection.execute(
@@ -130,10 +143,7 @@ def _keep_erased(connection: Connection, index: Index, erased: Sequence[tuple[st
         {"index": index.id},
     ).fetchone()
     if returning != (0,):
-        raise ConflictError(
-            "these files have documents that were erased from the index",
-            hint="erase them here too: snapdex erase DOCUMENT, for each that the other workspace erased",
-        )
+        raise erased_elsewhere()
     names, leaves = [name for name, _ in erased], [leaf for _, leaf in erased]
     connection.execute(
         "INSERT INTO goal SELECT 'erased:' || name, 0, leaf FROM unnest(%s::text[], %s::bytea[]) AS x (name, leaf)",
@@ -205,9 +215,13 @@ def _move_membership(connection: Connection, number: int) -> int:
             WHERE before <> after;
         UPDATE lexical l SET current = moved.delta > 0 FROM moved
             WHERE l.chunk_id = moved.chunk_id AND l.current <> (moved.delta > 0);
-        INSERT INTO document_frequency
-            SELECT term, %(number)s, sum(delta) FROM moved JOIN lexical USING (chunk_id), unnest(lexical.terms) AS term
-            GROUP BY term HAVING sum(delta) <> 0
+        WITH changed AS (
+            SELECT term, sum(delta) AS change FROM moved JOIN lexical USING (chunk_id), unnest(lexical.terms) AS term
+            GROUP BY term HAVING sum(delta) <> 0)
+        INSERT INTO document_frequency (term, version, chunks)
+            SELECT term, %(number)s, change + coalesce((
+                SELECT f.chunks FROM document_frequency f WHERE f.term = c.term ORDER BY f.version DESC LIMIT 1), 0)
+            FROM changed c
         """.replace("%(open)s", str(OPEN)).replace("%(number)s", str(int(number)))
     )
     row = connection.execute("SELECT coalesce(sum(delta), 0) FROM moved").fetchone()

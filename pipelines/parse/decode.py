@@ -19,6 +19,7 @@ _NEWLINE = re.compile(r"\r\n?|[\f\v]")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _C1 = re.compile(r"[\x80-\x84\x86-\x9f]")  # all but NEL
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+_UNUSUAL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # whatever the patterns above begin with
 
 
 def decode(data: bytes, declared: str | None = None) -> tuple[str, set[str]]:
@@ -33,7 +34,9 @@ def decode(data: bytes, declared: str | None = None) -> tuple[str, set[str]]:
 
 def clean(text: str) -> tuple[str, set[str]]:
     """`text` with newlines as LF and without NUL, control characters, terminal sequences and lone surrogates."""
-    flags = set()
+    flags: set[str] = set()
+    if not _UNUSUAL.search(text):
+        return text, flags
     if _C1.search(text):  # in practice punctuation of Windows that was taken for Latin-1; browsers read it so too
         text = _C1.sub(lambda match: match[0].encode("latin-1").decode("cp1252", "ignore"), text)
         flags.add("windows_punctuation")

@@ -1,14 +1,14 @@
 """The stage: parse what is new, carry over the rest, write the manifest last."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipelines import media
 from pipelines.config import Config
 from pipelines.files import Manifest, Workspace, read_manifest
 from pipelines.manifests import ElementsRow, element_key, elements_rows, read_documents
-from pipelines.model import Document, Quarantined, Reason
+from pipelines.model import Document, Quarantined, Reason, batched
 from pipelines.parse.document import parse_bytes
 from pipelines.parse.failure import ParseFailure, failure
 from pipelines.parse.fingerprint import fingerprint
@@ -28,28 +28,87 @@ class ParseReport:
     seconds: float
 
 
+@dataclass(frozen=True)
+class BatchReport:
+    """What became of a batch of documents, by element key."""
+
+    parsed: frozenset[bytes]
+    failed: dict[bytes, ParseFailure]
+
+
+def batches(config: Config, workspace: Workspace, *, recompute: bool = False) -> list[tuple[str, ...]]:
+    """What `run` would parse now, as batches of about `flow.batch_documents` contents: `SHA-256 media type` of each."""
+    todo = _todo(config, workspace, recompute)
+    wanted = sorted(f"{s.content_sha256} {s.media_type}" for s in todo.wanted.values())
+    return [tuple(batch) for batch in batched(wanted, config.flow.batch_documents)]
+
+
+def parse_batch(config: Config, workspace: Workspace, batch: Sequence[str]) -> BatchReport:
+    """Put the elements of a batch into the store: for any process that sees the workspace. `run` then finds them."""
+    parser = fingerprint(config.parse)
+    sources = [Source(*each.split(" ", 1)) for each in batch]
+    work = _Work(config, workspace, Silent())
+    failed = work.parse({element_key(s.content_sha256, s.media_type, parser): s for s in sources})
+    return BatchReport(frozenset(work.done), failed)
+
+
 def run(
-    config: Config, workspace: Workspace, *, recompute: bool = False, progress: Progress | None = None
+    config: Config,
+    workspace: Workspace,
+    *,
+    recompute: bool = False,
+    progress: Progress | None = None,
+    done: Sequence[BatchReport] = (),
 ) -> ParseReport:
-    """Bring `elements` up to date with `documents`.
+    """Bring `elements` up to date with `documents`; `done`: the batches that were parsed for this run elsewhere.
 
     The work is proportional to the change: known content is not parsed again under any name. With `recompute` the
     store is checked for every document and what it lacks is parsed again. Raises `InputError` where the bytes of a
     document that has to be parsed are not in the store.
     """
     started = time.monotonic()
-    index = config.index.name
+    todo = _todo(config, workspace, recompute)
+    parser, documents, previous = todo.parser, todo.documents, todo.previous
+    work = _Work(config, workspace, progress or Silent())
+    failed = dict(todo.failed)
+    for report in done:
+        work.done.update(report.parsed)
+        failed |= report.failed
+    failed |= work.parse({key: source for key, source in todo.wanted.items() if key not in failed})
+    lost = failed | work.parse(_fallbacks(documents, previous, parser, failed, recompute), optional=True)
+    rows = [_row(d, parser, previous.rows.get(d.uri), failed, lost) for d in documents]
+    Manifest("elements", {"parser": parser, "limits": limits_text(config.parse)}, [r.to_row() for r in rows]).write(
+        workspace.manifest(config.index.name, "elements")
+    )
+
+    quarantined = [row.quarantined for row in rows if row.quarantined]
+    return ParseReport(
+        parsed=len(work.done),
+        reused=len(documents) - len(quarantined) - work.documents_parsed(documents, parser),
+        kept=sum(row.state == "kept" for row in rows),
+        quarantined=quarantined,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+@dataclass(frozen=True)
+class _Todo:
+    parser: str
+    documents: list[Document]
+    previous: Previous
+    wanted: dict[bytes, Source]
+    failed: dict[bytes, ParseFailure]
+
+
+def _todo(config: Config, workspace: Workspace, recompute: bool) -> _Todo:
     parser = fingerprint(config.parse)
-    documents = read_documents(workspace, index)
-    path = workspace.manifest(index, "elements")
-    manifest = read_manifest(path, "elements")
+    documents = read_documents(workspace, config.index.name)
+    manifest = read_manifest(workspace.manifest(config.index.name, "elements"), "elements")
     previous = Previous(
         {row.uri: row for row in elements_rows(manifest)} if manifest else {},
         manifest.facts.get("limits", "") if manifest else "",
     )
     same_parser = manifest is not None and manifest.facts.get("parser") == parser
-    work = _Work(config, workspace, progress or Silent())
-
     plan = make_plan(documents, previous, same_parser, parser, config.parse)
     wanted = dict(plan.wanted)
     if recompute:
@@ -58,21 +117,7 @@ def run(
             for d in documents
             if (key := element_key(d.content_sha256, d.media_type, parser)) in plan.known
         }
-    failed = plan.failed | work.parse(wanted)
-    lost = failed | work.parse(_fallbacks(documents, previous, parser, failed, recompute), optional=True)
-    rows = [_row(d, parser, previous.rows.get(d.uri), failed, lost) for d in documents]
-    Manifest("elements", {"parser": parser, "limits": limits_text(config.parse)}, [r.to_row() for r in rows]).write(
-        path
-    )
-
-    quarantined = [row.quarantined for row in rows if row.quarantined]
-    return ParseReport(
-        parsed=work.parsed,
-        reused=len(documents) - len(quarantined) - work.documents_parsed(documents, parser),
-        kept=sum(row.state == "kept" for row in rows),
-        quarantined=quarantined,
-        seconds=round(time.monotonic() - started, 3),
-    )
+    return _Todo(parser, documents, previous, wanted, plan.failed)
 
 
 def _fallbacks(
@@ -123,15 +168,11 @@ class _Work:
         self._documents = workspace.store("documents")
         self._elements = workspace.store("elements")
         self._progress = progress
-        self._done: set[bytes] = set()
-
-    @property
-    def parsed(self) -> int:
-        return len(self._done)
+        self.done: set[bytes] = set()
 
     def documents_parsed(self, documents: list[Document], parser: str) -> int:
         """Of these documents, how many are the first with a content that was parsed now."""
-        return len(self._done & {element_key(d.content_sha256, d.media_type, parser) for d in documents})
+        return len(self.done & {element_key(d.content_sha256, d.media_type, parser) for d in documents})
 
     def parse(self, sources: dict[bytes, Source], *, optional: bool = False) -> dict[bytes, ParseFailure]:
         """Put the elements of all `sources` that the store lacks into it; the failures by key.
@@ -158,7 +199,7 @@ class _Work:
                     failed[key] = result
                 else:
                     writer.add(key, result)
-                    self._done.add(key)
+                    self.done.add(key)
                 if not optional:
                     self._progress.advance()
                 if time.monotonic() - flushed > FLUSH_SECONDS:

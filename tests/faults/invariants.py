@@ -138,8 +138,9 @@ _WRONG = {  # what must have no row, over all versions that are left
         WITH live AS ({_LIVE}), counted AS (
             SELECT l.number, t.term, count(*) AS n FROM live l JOIN lexical x USING (chunk_id), unnest(x.terms) t(term)
             GROUP BY 1, 2), stated AS (
-            SELECT v.number, f.term, sum(f.delta) AS n FROM version v JOIN document_frequency f
-            ON f.version <= v.number GROUP BY 1, 2 HAVING sum(f.delta) <> 0)
+            SELECT number, term, n FROM (
+                SELECT DISTINCT ON (v.number, f.term) v.number, f.term, f.chunks AS n FROM version v
+                JOIN document_frequency f ON f.version <= v.number ORDER BY 1, 2, f.version DESC) x WHERE n <> 0)
         (TABLE counted EXCEPT TABLE stated) UNION ALL (TABLE stated EXCEPT TABLE counted)""",
     "chunks of the newest version that lexical search passes over (I9)": "SELECT chunk_id FROM lexical JOIN"
     f" occurrence USING (chunk_id) JOIN membership USING (revision_id) WHERE to_version = {OPEN} AND NOT current",

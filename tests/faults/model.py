@@ -15,6 +15,7 @@ Documents = Mapping[str, str]  # URI to text
 class Move:
     kind: str
     version: int
+    left: Documents | None = field(default=None, compare=False)  # what was active before
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,16 @@ class Model:
         earlier = [version for version in stack[:-1] if version in self.versions and version != stack[-1]]
         return earlier[-1] if earlier else None
 
+    @property
+    def rolled_back(self) -> list[Documents]:
+        """What was moved away from since the last publish: a run does not publish it again."""
+        left = []
+        for move in reversed(self.moves):
+            if move.kind == "publish":
+                break
+            left.append(move.left or {})
+        return left
+
     # -- operations
 
     def run(self, documents: Documents, publish: bool = True) -> list["Model"]:
@@ -55,12 +66,14 @@ class Model:
         same = [v for v in (self.active, self.newest) if v and self.versions[v] == documents]
         if not same:
             sealed = replace(self, versions={**self.versions, self.last + 1: documents}, last=self.last + 1)
-            return [sealed, *(sealed.publish(sealed.last) if publish else [])]
+            return [sealed, *(sealed.publish(sealed.last) if publish and documents not in self.rolled_back else [])]
         was_active = same[0] in {move.version for move in self.moves}
-        return self.publish(same[0]) if publish and not was_active else [self]
+        held = was_active or documents in self.rolled_back
+        return self.publish(same[0]) if publish and self.active != same[0] and not held else [self]
 
     def publish(self, version: int, kind: str = "publish") -> list["Model"]:
-        return [replace(self, moves=(*self.moves, Move(kind, version)))]
+        left = self.versions[self.active] if self.active else None
+        return [replace(self, moves=(*self.moves, Move(kind, version, left)))]
 
     def rollback(self, version: int | None = None) -> list["Model"]:
         target = version or self.before
@@ -97,13 +110,14 @@ class Model:
     def restore(self, documents: Documents, number: int) -> list["Model"]:
         """Recorded content, which had this number: published if the index holds it, else sealed first."""
         documents = dict(documents)
+        kind = "rollback" if self.active else "publish"
         held = [version for version in sorted(self.versions) if self.versions[version] == documents]
         if held:
-            return self.publish(held[-1]) if self.active != held[-1] else [self]
+            return self.publish(held[-1], kind) if self.active != held[-1] else [self]
         free = number > (self.newest or 0)
         given = number if free else max(self.last, number) + 1
         sealed = replace(self, versions={**self.versions, given: documents}, last=max(self.last, given))
-        return [sealed, *sealed.publish(given)]
+        return [sealed, *sealed.publish(given, kind)]
 
 
 # -- sequences of operations, chosen by chance -------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from pipelines import erase as job
 from pipelines import index, ingest
 from pipelines.config import RetentionConfig, load_config
 from pipelines.erase.segments import is_segment, keys_of, rows_of
-from pipelines.erased import document_hash, read_erased
+from pipelines.erased import Record, add_erased, document_hash, read_erased
 from pipelines.errors import ConflictError, InputError, IntegrityError, NotFoundError, ServiceUnavailable
 from pipelines.failpoints import EXIT_CODE
 from pipelines.files import read_manifest
@@ -26,6 +26,7 @@ from pipelines.index.prune import prune
 from pipelines.index.server import EmbeddedServer
 from pipelines.manifests import read_chunks, read_documents, read_space, vectors_store
 from pipelines.model import Revision
+from pipelines.prune import prune as prune_all
 from pipelines.restore import restore
 from tests.conftest import Databases
 from tests.index.state import State, sha256
@@ -69,9 +70,10 @@ def answers(state: State, at: int) -> list[Any]:
 
 def frequencies(state: State, version: int) -> dict[int, int]:
     rows = state.execute(
-        "SELECT term, sum(delta) FROM document_frequency WHERE version <= %s GROUP BY 1 HAVING sum(delta) <> 0", version
+        "SELECT DISTINCT ON (term) term, chunks FROM document_frequency WHERE version <= %s ORDER BY 1, version DESC",
+        version,
     )
-    return dict(rows)
+    return {term: chunks for term, chunks in rows if chunks}
 
 
 def three_versions(state: State, *, victim: bool) -> list[str]:
@@ -250,6 +252,133 @@ def test_restoring_what_was_recorded_before_does_not_bring_it_back(
         assert really_run(elsewhere)["published"]
 
 
+def test_the_present_files_can_be_restored_after_it(
+    state: State, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also into an empty database, and after a restore of what was recorded before."""
+    git(state, "init", "-q")
+    first = state.write(others() | {"victim.md": VICTIM}).run()
+    commit_manifests(state)
+    git(state, "tag", f"snapdex/{state.name}/v1-{first['snapshot'][:12]}")
+    second = state.write({"0.md": "# Page 0\n\nAnother text."}).run()
+    erase(state)
+    erase(state, "1.md")
+    report = restore(state.config, state.workspace)
+    assert (report["version"], report["published"], report["loaded"]) == (2, False, 0)
+    for recorded, target in ((second, None), (first, "v1"), (first, None)):
+        with databases() as url:
+            monkeypatch.setenv("SNAPDEX_DATABASE_URL", url)
+            elsewhere = State(state.root, url, state.config)
+            report = restore(elsewhere.config, elsewhere.workspace, target)
+            assert (report["version"], report["snapshot"]) == (recorded["version"], recorded["snapshot"])
+            assert elsewhere.problems() == []
+            assert elsewhere.documents("active").keys() == others().keys() - {"1.md"}
+            assert not elsewhere.search(WORD, mode="lexical").hits
+            if (recorded, target) == (first, None):
+                run = really_run(elsewhere)
+                assert run["documents"]["total"] == 5 and run["published"]
+    for kind in ("snapshot", "chunks"):
+        assert "victim" not in state.workspace.manifest(state.name, kind).read_text("utf-8")
+    manifest = read_manifest(state.workspace.manifest(state.name, "snapshot"), "snapshot")
+    assert manifest and not manifest.rows, "the version of the run never had them"
+
+
+def test_a_forgotten_version_can_be_restored_until_the_next_prune(
+    state: State, databases: Databases, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    git(state, "init", "-q")
+    first = state.write(others() | {"victim.md": VICTIM}).run()
+    commit_manifests(state)
+    git(state, "tag", f"snapdex/{state.name}/v1-{first['snapshot'][:12]}")
+    state.become({name: text for name, text in others().items() if name < "3"})
+    state.run()
+    with state.connect() as connection:
+        retention.forget(connection, state.index(), RetentionConfig(keep_last=0, keep_daily=0))
+    erase(state)
+    with databases() as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SNAPDEX_DATABASE_URL", url)
+        before = state.copy(tmp_path / "before", url).with_settings(*SETTINGS)
+        assert restore(before.config, before.workspace, "v1")["snapshot"] == first["snapshot"]
+        assert before.documents("active").keys() == others().keys()
+    prune_all(state.config, state.workspace)
+    manifests = state.workspace.manifest(state.name, "chunks").parent
+    files = {path: path.read_bytes() for path in manifests.iterdir()}
+    tables = ("membership", "revision", "chunk", "lexical", "vectors_1", "snapdex.version", "snapdex.operation")
+    rows = [state.execute(f"SELECT count(*) FROM {table}") for table in tables]
+    with pytest.raises(InputError, match="entries that the manifests name") as caught:
+        restore(state.config, state.workspace, "v1")
+    assert caught.value.exit_code == 3 and "pruned" in caught.value.hint
+    assert {path: path.read_bytes() for path in manifests.iterdir()} == files
+    assert [state.execute(f"SELECT count(*) FROM {table}") for table in tables] == rows
+    assert state.problems() == [] and state.index().active_version == 2
+
+
+@pytest.mark.parametrize("branch", ["refs/heads/snapdex/handbook", "refs/remotes/origin/other"])
+def test_a_clone_at_an_earlier_tag_does_not_bring_it_back(
+    state: State, databases: Databases, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, branch: str
+) -> None:
+    """Only the head of a branch has the record: `restore` asks all of them, and later commands keep to it."""
+    git(state, "init", "-q")
+    report = state.write(others() | {"victim.md": VICTIM}).run()
+    commit_manifests(state)
+    tag = f"snapdex/{state.name}/v1-{report['snapshot'][:12]}"
+    git(state, "tag", tag)
+    erase(state)
+    commit_manifests(state)
+    git(state, "update-ref", branch, "HEAD")
+    git(state, "checkout", "-q", "--detach", tag)
+    git(state, "branch", "-q", "-D", "main")
+    with databases() as url:
+        monkeypatch.setenv("SNAPDEX_DATABASE_URL", url)
+        fresh = state.copy(tmp_path / "clone", url).with_settings(*SETTINGS)
+        shutil.rmtree(fresh.workspace.state)
+        assert not fresh.workspace.manifest(state.name, "erased").exists()
+        restored = restore(fresh.config, fresh.workspace, "v1")
+        assert (restored["version"], restored["snapshot"]) == (1, report["snapshot"])
+        assert fresh.problems() == [] and fresh.documents("active").keys() == others().keys()
+        assert not fresh.workspace.manifest(state.name, "erased").exists(), "a checkout of the branch would stop at it"
+        assert really_run(fresh)["documents"]["excluded"] == 1
+        git(fresh, "checkout", "-q", "-f", branch)
+
+
+def test_a_version_that_still_has_it_is_not_published_again(state: State) -> None:
+    """The document was erased in another clone, whose record is here; this database holds it."""
+    git(state, "init", "-q")
+    first = state.write(others() | {"victim.md": VICTIM}).run()
+    commit_manifests(state)
+    git(state, "tag", f"snapdex/{state.name}/v1-{first['snapshot'][:12]}")
+    state.become(others())
+    state.run()
+    add_erased(state.workspace, state.name, [Record(document_hash("victim.md"), None, None, "2026-01-01T00:00:00")])
+    with pytest.raises(ConflictError, match="erased elsewhere"):
+        restore(state.config, state.workspace, "v1")
+    assert state.index().active_version == 2
+
+
+def test_a_record_of_a_branch_that_was_changed_is_not_believed(state: State) -> None:
+    git(state, "init", "-q")
+    state.write(others() | {"victim.md": VICTIM}).run()
+    erase(state)
+    path = state.workspace.manifest(state.name, "erased")
+    manifest = read_manifest(path, "erased")
+    assert manifest
+    type(manifest)("erased", manifest.facts, manifest.rows[1:]).write(path)  # with a good hash at its end
+    commit_manifests(state)
+    path.unlink()
+    with pytest.raises(IntegrityError, match="changed after it was signed"):
+        restore(state.config, state.workspace)
+
+
+def git(state: State, *arguments: str) -> None:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"]
+    subprocess.run(["git", *identity, *arguments], cwd=state.root, check=True, capture_output=True)
+
+
+def commit_manifests(state: State) -> None:
+    git(state, "add", "-f", "data/manifests")
+    git(state, "commit", "-qm", "manifests")
+
+
 def test_an_earlier_commit_does_not_take_it_back(state: State) -> None:
     three_versions(state, victim=True)
     erase(state)
@@ -263,8 +392,9 @@ def test_files_of_somebody_else_cannot_bring_it_back(state: State, tmp_path: Pat
     elsewhere = state.copy(tmp_path / "elsewhere", state.url).with_settings(*SETTINGS)
     erase(state)
     elsewhere.write({"new.md": "# New\n\nSomething new.\n"})
-    with pytest.raises(ConflictError, match="erased from the index"):
-        elsewhere.run()
+    for command in (elsewhere.plan, elsewhere.run):
+        with pytest.raises(ConflictError, match="erased from the index"):
+            command()
 
 
 def test_a_leaf_without_a_record_is_a_problem(state: State) -> None:

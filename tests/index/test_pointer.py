@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.config import RetentionConfig
 from pipelines.errors import ConfigError, ConflictError, NotFoundError
 from pipelines.index import search
 from pipelines.index.catalog import get_index, get_version, remove_tag, set_tag
 from pipelines.index.db import connect
+from pipelines.index.retention import forget
 from tests.conftest import Databases
 from tests.index.state import State
 
@@ -53,6 +55,33 @@ def test_a_run_with_unchanged_sources_does_not_undo_a_rollback(three: State) -> 
     report = three.run()
     assert (report["version"], report["published"], three.index().active_version) == (3, False, 2)
     assert "snapdex publish 3" in report["note"]
+
+
+def test_a_run_does_not_publish_what_was_rolled_back_under_another_number(three: State) -> None:
+    """A version that nobody published lies over it, so the run seals its content once more."""
+    three.write({"a.md": "# fourth\n\nSomething else.\n"}).run(publish=False)
+    three.rollback()
+    three.rollback()
+    for text in ("second", "third"):
+        report = three.write({"a.md": f"# {text}\n\nThe text of the {text} version.\n"}).run()
+        assert report["snapshot"] == three.version(2 if text == "second" else 3).snapshot
+        assert (report["published"], three.index().active_version) == (False, 1)
+        assert f"snapdex publish {report['version']}" in report["note"]
+    assert [version.number for version in three.versions()] == [1, 2, 3, 4, 5, 6]
+    assert three.run()["published"] is False
+    report = three.write({"a.md": "# fifth\n\nA change.\n"}).run()
+    assert report["published"]
+    assert three.write({"a.md": "# third\n\nThe text of the third version.\n"}).run()["published"], "it is a change"
+
+
+def test_a_run_does_not_publish_what_was_rolled_back_and_then_forgotten(three: State) -> None:
+    three.write({"a.md": "# fourth\n\nSomething else.\n"}).run(publish=False)
+    three.rollback()
+    with three.connect() as connection:
+        plan = forget(connection, get_index(connection, three.name), RetentionConfig(keep_last=0, keep_daily=0))
+    assert plan.forget == [1, 3]
+    report = three.write({"a.md": "# third\n\nThe text of the third version.\n"}).run()
+    assert (report["version"], report["published"], three.index().active_version) == (5, False, 2)
 
 
 def test_a_run_with_changed_sources_publishes_a_new_number(three: State) -> None:

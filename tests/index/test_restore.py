@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from pipelines import embed, verify
-from pipelines.errors import IntegrityError, NotFoundError, SnapdexError
+from pipelines.config import RetentionConfig
+from pipelines.errors import InputError, IntegrityError, NotFoundError, SnapdexError
+from pipelines.index.retention import forget
+from pipelines.prune import prune
 from pipelines.restore import restore
 from tests.conftest import Databases
 from tests.index.state import State
@@ -127,6 +130,20 @@ def test_numbers_go_on_where_the_record_ends(recorded: tuple[State, list[dict[st
     assert elsewhere.problems() == []
 
 
+def test_a_run_does_not_undo_it(recorded: tuple[State, list[dict[str, Any]]]) -> None:
+    """A forgotten version comes back as a new number; the sources still are those of the one that was active."""
+    state, reports = recorded
+    with state.connect() as connection:
+        forget(connection, state.index(), RetentionConfig(keep_last=0, keep_daily=0))
+    assert bring_back(state, "v1")["version"] == 4
+    for _ in range(2):
+        report = state.run()
+        assert (report["snapshot"], report["version"], report["published"]) == (reports[2]["snapshot"], 5, False)
+        assert "snapdex publish 5" in report["note"]
+    assert state.index().active_version == 4
+    assert state.rollback().version == 3
+
+
 def test_the_present_files_are_the_default(elsewhere: State) -> None:
     report = bring_back(elsewhere, None)
     assert (report["version"], report["published"], report["commit"]) == (3, True, None)
@@ -156,6 +173,20 @@ def rows(state: State) -> list[Any]:
 def regions(path: Path) -> list[int]:
     size = path.stat().st_size
     return sorted({0, 5, size // 4, size // 2, 3 * size // 4, size - 9, size - 1, random.Random(size).randrange(size)})
+
+
+def test_what_was_pruned_is_not_restored(recorded: tuple[State, list[dict[str, Any]]]) -> None:
+    """Neither here, nor can this command make it again."""
+    state, _ = recorded
+    with state.connect() as connection:
+        forget(connection, state.index(), RetentionConfig(keep_last=0, keep_daily=0))
+    prune(state.config, state.workspace)
+    before = rows(state), state.index()
+    with pytest.raises(InputError, match="entries that the manifests name") as caught:
+        bring_back(state, "v1")
+    assert "dvc pull" in caught.value.hint and "pruned" in caught.value.hint and "--recompute" not in caught.value.hint
+    assert (rows(state), state.index()) == before
+    assert verified(state)["ok"]
 
 
 @pytest.mark.parametrize("kind", ["documents", "chunks", "embeddings"])

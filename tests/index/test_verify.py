@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.errors import NotFoundError
+from pipelines.verify import verify
 from tests.conftest import Databases
 from tests.index.state import State
 
@@ -62,3 +64,18 @@ def test_damage_to_one_version_is_not_laid_on_another(sealed: State) -> None:
     sealed.write({"4.md": "# Title 4\n\nOnly in the second version.\n"}).run()
     sealed.execute("UPDATE chunk SET text = 'gone' WHERE text LIKE '%Only in the second%'")
     assert sealed.problems(1) == [] and sealed.problems(2) != []
+
+
+def test_where_nothing_is_active_it_says_what_to_do(sealed: State, databases: Databases) -> None:
+    """A fresh database has no index, or one whose versions nobody has published."""
+    with databases() as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SNAPDEX_DATABASE_URL", url)
+        with pytest.raises(NotFoundError, match="there is no index handbook") as caught:
+            verify(sealed.config, sealed.workspace, "active")
+        assert "snapdex restore" in caught.value.hint
+        fresh = State(sealed.root, url, sealed.config)
+        fresh.run(publish=False)
+        with pytest.raises(NotFoundError, match="no version of index handbook is active") as caught:
+            verify(fresh.config, fresh.workspace, "active")
+        assert "snapdex publish" in caught.value.hint and caught.value.exit_code == 6
+        assert verify(fresh.config, fresh.workspace, "v1")["ok"]

@@ -10,3 +10,10 @@ UPDATE lexical l SET current = false WHERE NOT EXISTS (
 DROP INDEX lexical_terms;
 CREATE INDEX lexical_terms ON lexical USING gin (terms) WHERE current;
 CREATE INDEX lexical_past_terms ON lexical USING gin (terms) WHERE NOT current;
+
+-- How many chunks of a version hold a term: said once, and again where it changes, so that a search reads one row a term.
+ALTER TABLE document_frequency RENAME COLUMN delta TO chunks;
+UPDATE document_frequency f SET chunks = s.chunks FROM (
+    SELECT term, version, sum(chunks) OVER (PARTITION BY term ORDER BY version) AS chunks FROM document_frequency) s
+    WHERE s.term = f.term AND s.version = f.version;
+COMMENT ON COLUMN document_frequency.chunks IS 'that hold the term, from this version on, until the next row of the term';
