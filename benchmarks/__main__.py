@@ -10,7 +10,17 @@ from benchmarks.report import Options, Report
 from benchmarks.workspaces import say, use_own_servers
 from pipelines.errors import SnapdexError
 
-NAMES = ("cold", "noop", "pointer", "recall", "history", "aborted", "scifact", "encode")  # the quick ones first
+NAMES = (
+    "cold",
+    "noop",
+    "pointer",
+    "scale",
+    "recall",
+    "history",
+    "aborted",
+    "scifact",
+    "encode",
+)  # the quick ones first
 
 
 def main() -> int:

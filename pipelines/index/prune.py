@@ -6,11 +6,14 @@ own under the index row's lock: readers are not blocked, a seal waits for one ba
 finds out when it seals and loads them again.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
-from psycopg import sql
+from psycopg import OperationalError, sql
 from psycopg.errors import DeadlockDetected
 
+from pipelines.errors import ConflictError
 from pipelines.failpoints import failpoint
 from pipelines.index.catalog import OPEN, Index, use_schema
 from pipelines.index.db import Connection
@@ -18,6 +21,7 @@ from pipelines.index.retention import lock, note
 from pipelines.progress import Progress, Silent
 
 ATTEMPTS = 5  # to build indexes anew, beside builders
+LOCK = 1_936_744_805  # class of advisory locks on the number of an index
 BATCH_ROWS = 5000  # of one transaction: some tenths of a second under the lock
 WORTH_REBUILDING = 0.01  # of a table's rows deleted: from here on its indexes are built anew, which also shrinks them
 
@@ -86,31 +90,46 @@ def garbage(connection: Connection, index: Index) -> Garbage:
 def prune(connection: Connection, index: Index, progress: Progress | None = None) -> Garbage:
     """Delete what no version reaches, then give the room back; returns the rows that were deleted.
 
-    Interrupted at any place, the next one goes on: what is half gone is unreachable still.
+    Interrupted at any place, the next one goes on: what is half gone is unreachable still. Raises `ConflictError` where
+    another one is at work.
     """
     progress = progress or Silent()
-    progress.start("prune", garbage(connection, index).rows)
-    _drop_unfinished_indexes(connection, index)
-    _merge_frequencies(connection, index)
-    deleted: dict[str, int] = {}
-    for table, dead in _DEAD.items():
-        deleted[table] = _delete(connection, index, table, dead, progress)
-        failpoint(f"prune.{table}_deleted")
-    vectors: dict[str, int] = {}
-    for table, in_use in _vector_tables(connection, index).items():
-        if in_use:
-            vectors[table] = _delete(connection, index, table, _NO_CHUNK, progress)
-        else:
-            vectors[table] = _empty(connection, index, table)
-    found = Garbage(vectors=sum(vectors.values()), **deleted)
-    if found.rows:
-        with connection.transaction():
-            note(connection, index, "prune", asdict(found))
-    failpoint("prune.deleted")
-    for table, rows in (deleted | vectors).items():
-        if rows:
-            _reclaim(connection, index, table, rows)
-    return found
+    with _alone(connection, index):
+        progress.start("prune", garbage(connection, index).rows)
+        _drop_unfinished_indexes(connection, index)
+        _merge_frequencies(connection, index)
+        deleted: dict[str, int] = {}
+        for table, dead in _DEAD.items():
+            deleted[table] = _delete(connection, index, table, dead, progress)
+            failpoint(f"prune.{table}_deleted")
+        vectors: dict[str, int] = {}
+        for table, in_use in _vector_tables(connection, index).items():
+            if in_use:
+                vectors[table] = _delete(connection, index, table, _NO_CHUNK, progress)
+            else:
+                vectors[table] = _empty(connection, index, table)
+        found = Garbage(vectors=sum(vectors.values()), **deleted)
+        if found.rows:
+            with connection.transaction():
+                note(connection, index, "prune", asdict(found))
+        failpoint("prune.deleted")
+        for table, rows in (deleted | vectors).items():
+            if rows:
+                _reclaim(connection, index, table, rows)
+        return found
+
+
+@contextmanager
+def _alone(connection: Connection, index: Index) -> Iterator[None]:
+    """One prune of an index at a time: what another one is rebuilding looks like the remains of one that was killed."""
+    key = [LOCK, index.id]
+    if connection.execute("SELECT pg_try_advisory_lock(%s, %s)", key).fetchone() != (True,):
+        raise ConflictError(f"another prune works on index {index.name}", hint="wait for it to end")
+    try:
+        yield
+    finally:
+        with suppress(OperationalError):  # the connection broke, and the lock went with it
+            connection.execute("SELECT pg_advisory_unlock(%s, %s)", key)
 
 
 def _vector_tables(connection: Connection, index: Index) -> dict[str, bool]:

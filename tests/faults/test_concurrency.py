@@ -315,6 +315,28 @@ def test_two_prunes_at_once(original: State, clone: Callable[..., State]) -> Non
     say(f"two prunes at once: {done} times, seed {number}")
 
 
+def test_a_prune_beside_another_one_is_refused(
+    original: State, clone: Callable[..., State], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take the indexes that the first one is building for remains of one that was killed."""
+    state = clone(original)
+    forget(state)
+    refused = []
+
+    def prune_too(name: str) -> None:
+        if name == "prune.deleted":
+            with state.connect() as other, pytest.raises(ConflictError) as caught:
+                prune_rows(other, get_index(other, state.name))
+            refused.append(str(caught.value))
+
+    monkeypatch.setattr(PRUNE, "failpoint", prune_too)
+    with state.connect() as connection:
+        assert prune_rows(connection, get_index(connection, state.name)).rows > 0
+        monkeypatch.setattr(PRUNE, "failpoint", lambda name: None)
+        assert prune_rows(connection, get_index(connection, state.name)).rows == 0
+    assert len(refused) == 1
+
+
 # -- readers -----------------------------------------------------------------------------------------------------------
 
 
