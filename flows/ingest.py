@@ -8,30 +8,17 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-from prefect import Task, flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
+from prefect.client.schemas.objects import State
 
-from flows import scale
-from flows.retries import RETRIES
-from pipelines import chunk, collect, embed, index, parse, record
+from flows import reporting, scale
+from flows.retries import stage
+from pipelines import chunk, collect, embed, index, operate, parse, record
 from pipelines import ingest as job
-from pipelines.config import Config, load_config
-from pipelines.errors import SnapdexError
-from pipelines.files import Workspace
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def stage(name: str, function: Callable[P, R]) -> Task[P, R]:
-    """The function as a task. Results go on in memory: what must outlive a run is in the store and the database."""
-    return task(name=name, cache_policy=NO_CACHE, persist_result=False, **RETRIES)(function)
-
+from pipelines.errors import ConflictError, SnapdexError
 
 collect_documents = stage("collect", collect.run)
 parse_documents = stage("parse", parse.run)
@@ -44,7 +31,7 @@ begin_record = stage("begin-record", record.begin_record)
 complete_record = stage("record", job.recorded)
 
 
-@flow(name="ingest", log_prints=False)
+@flow(name="ingest", flow_run_name=reporting.run_name, log_prints=False)
 def ingest(
     home: str = ".",
     sources: list[str] | None = None,
@@ -52,12 +39,26 @@ def ingest(
     publish: bool = True,
     allow_mass_delete: bool = False,
     record: bool = False,
-) -> dict[str, Any]:
-    """Collect, parse, chunk, embed, build, gate, publish, record; returns the report of `snapdex run --json`."""
+    index: str = "",
+    wait_seconds: float = 600,
+) -> dict[str, Any] | State[Any]:
+    """Collect, parse, chunk, embed, build, gate, publish, record; returns the report of `snapdex run --json`.
+
+    Args:
+        home: Directory of the workspace, the one with params.yaml.
+        sources: Directories, globs, git+URL@rev or fsspec URLs; empty for collect.sources of params.yaml.
+        overrides: Parameters as section.key=value, as after `snapdex --set`.
+        publish: Make the new version the active one if it passes its gate.
+        allow_mass_delete: Go on although many documents are gone from the sources.
+        record: Record the version in DVC and git, too.
+        index: Name of the index; empty for index.name of params.yaml.
+        wait_seconds: How long to wait for another run in the workspace before giving up without a failure.
+    """
     began = time.monotonic()
-    workspace = Workspace(Path(home).resolve())
-    config = load_config(workspace.params, overrides)
-    with job.locked(workspace):
+    config, workspace = reporting.opened(home, index, overrides)
+    with reporting.turn(workspace, wait_seconds) as ours:
+        if not ours:
+            return reporting.skipped(f"another run works in {workspace.root}, also after {wait_seconds:g} seconds")
         place = begin_record(config, workspace) if record else None
         collected = collect_documents(config, workspace, sources=sources, allow_mass_delete=allow_mass_delete)
         with scale.runner_of(config.flow) as runner:
@@ -67,29 +68,13 @@ def ingest(
             embedded = embed_chunks(config, workspace, done=scale.embed_batches(config, workspace, runner))
         prepared = job.Prepared(collected, parsed, chunked, forecast)
         counts = job.report_of(prepared, embedded)
+        before = operate.quarantined(config, workspace)
         built = build_version(config, workspace, epoch=forecast.epoch, report=counts, quarantined=prepared.quarantined)
-        report = publish_version(config, workspace, counts, built, publish=publish, reason=None, began=began)
+        with reporting.rejections(config, workspace, built):
+            report = publish_version(config, workspace, counts, built, publish=publish, reason=None, began=began)
         report = complete_record(config, place, report) if place else report
-    get_run_logger().info("%s v%s published=%s", report["index"], report["version"], report["published"])
-    key = "ingest-" + config.index.name.replace(".", "-").replace("_", "-")
-    create_markdown_artifact(summary(config, report), key=key)
+    reporting.ingested(config, workspace, report, built, forecast.documents, before)
     return report
-
-
-def summary(config: Config, report: dict[str, Any]) -> str:
-    """The report as a page that people read in the Prefect UI."""
-    documents = " · ".join(f"{count:,} {name}" for name, count in report["documents"].items() if count)
-    chunks = report["chunks"]
-    failed = "".join(f"| {q['document']} | {q['reason']} | {q['detail']} |\n" for q in report["quarantined"])
-    return (
-        f"# {report['index']} v{report['version']}\n\n"
-        f"snapshot `{report['snapshot']}`, {'published' if report['published'] else 'not published'}\n\n"
-        f"**documents** {documents}\n\n"
-        f"**chunks** {chunks['total']:,} (+{chunks['added']:,} -{chunks['removed']:,})\n\n"
-        f"**embedded** {report['embedded']:,}\n\n"
-        f"**seconds** {report['seconds']['total']} with {config.embed.model}\n"
-        + (f"\n| quarantined | reason | detail |\n|---|---|---|\n{failed}" if failed else "")
-    )
 
 
 def main() -> int:
@@ -101,7 +86,9 @@ def main() -> int:
     given = parser.parse_args()
     try:
         sources = [str(Path(each).resolve()) if Path(each).exists() else each for each in given.sources]
-        report = ingest(given.home, sources or None, given.overrides, record=given.record)
+        report = ingest(given.home, sources or None, given.overrides, record=given.record, wait_seconds=0)
+        if report is None:
+            raise ConflictError("another run works in this workspace", hint="wait for it to end")
     except SnapdexError as error:
         sys.stderr.write(f"error: {error}\nhint: {error.hint}\n")
         return error.exit_code

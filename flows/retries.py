@@ -1,11 +1,17 @@
-"""Which failures are worth another try: the error's type says so."""
+"""Stages as tasks, and which failures are worth another try: the error's type says so."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
+from prefect import task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
 from pipelines.errors import SnapdexError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def is_retryable(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -20,3 +26,8 @@ RETRIES: dict[str, Any] = {
     "retry_jitter_factor": 0.5,
     "retry_condition_fn": is_retryable,
 }
+
+
+def stage(name: str, function: Callable[P, R]) -> Task[P, R]:
+    """The function as a task. Results go on in memory: what must outlive a run is in the store and the database."""
+    return task(name=name, cache_policy=NO_CACHE, persist_result=False, **RETRIES)(function)

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
-from prefect import Task, task
-from prefect.cache_policies import NO_CACHE
+from prefect import Task
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from flows.retries import RETRIES
+from flows.retries import stage
 from pipelines import embed, parse
 from pipelines.config import Config, FlowConfig
 from pipelines.errors import ConfigError
@@ -24,12 +23,8 @@ R = TypeVar("R")
 
 BATCH_SECONDS = 3600.0  # of one batch; a document has limits of its own
 
-parse_batch = task(
-    name="parse-batch", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=BATCH_SECONDS, **RETRIES
-)(parse.parse_batch)
-embed_batch = task(
-    name="embed-batch", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=BATCH_SECONDS, **RETRIES
-)(embed.embed_batch)
+parse_batch = stage("parse-batch", parse.parse_batch).with_options(timeout_seconds=BATCH_SECONDS)
+embed_batch = stage("embed-batch", embed.embed_batch).with_options(timeout_seconds=BATCH_SECONDS)
 
 
 def runner_of(config: FlowConfig) -> AbstractContextManager[Runner | None]:

@@ -23,4 +23,6 @@ Beside the main job:
     recorded.py    what git keeps of earlier states    verify.py     rows against ids and files
     prune.py       give back what nothing needs        erase/        one document, everywhere
     failpoints.py  where tests end the process         erased.py     what must not come back
+    operate.py     forget, roll back, note a run, each in one call
+    services/      `snapdex up`: the servers and the worker of one machine, kept running
 """

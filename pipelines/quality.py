@@ -5,6 +5,7 @@ metrics that `python -m pipelines.evaluate` leaves for DVC.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pipelines import evaluate, index
 from pipelines.config import Config
@@ -15,6 +16,30 @@ from pipelines.index.build import read_recorded
 from pipelines.index.catalog import get_index, get_version, set_metrics
 from pipelines.index.sizes import sizes_of
 from pipelines.progress import Progress
+
+WORST = 20  # queries that are shown with what was returned
+SHOWN = 5  # documents of each
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What search returned for a query of the golden set, best first, and its score in `gate.metric`."""
+
+    query: str
+    score: float
+    expected: list[str]
+    returned: list[str]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Metrics of the active version now and when it was made, and the queries that it answers worst."""
+
+    version: index.Version
+    queries: int
+    now: dict[str, float]
+    then: dict[str, float]
+    worst: list[Answer]
 
 
 def evaluate_version(
@@ -76,6 +101,37 @@ def measure(
         set_metrics(connection, opened, version, numbers)
     metrics |= conditions(snapshot, workspace.root / config.gate.golden if queries else None, config.search)
     return write_metrics(workspace, name, metrics, per_query, sizes.tokens)
+
+
+def drift(
+    config: Config, workspace: Workspace, *, worst: int = WORST, progress: Progress | None = None
+) -> Drift | None:
+    """How the active version answers the golden set now, beside what was measured when it was made.
+
+    Search is as readers have it, with the graph and the present settings; what was measured then was exact. None where
+    there is no golden set. Raises `NotFoundError` where no version is active.
+    """
+    queries = evaluate.golden_queries(config.gate, workspace.root)
+    if not queries:
+        return None
+    with index.connect(index.database_url(workspace)) as connection, index.translated_errors():
+        index.migrate(connection)
+        version = get_version(connection, get_index(connection, config.index.name), "active")
+    now = evaluate_version(config, workspace, queries, version.number, progress=progress)
+    metric = config.gate.metric
+    asked = [query for query in queries if now.per_query.get(query.id, {}).get(metric, 1.0) < 1.0]
+    asked.sort(key=lambda query: (now.per_query[query.id][metric], query.id))
+    with index.open_index(config.index.name, workspace=workspace.root, config=config) as reader:
+        answers = [
+            Answer(
+                query.text,
+                now.per_query[query.id][metric],
+                sorted(query.relevant),
+                list(dict.fromkeys(hit.document for hit in reader.search(query.text, at=version.number).hits))[:SHOWN],
+            )
+            for query in asked[:worst]
+        ]
+    return Drift(version, len(queries), now.metrics, version.metrics or {}, answers)
 
 
 def measured(config: Config, workspace: Workspace, snapshot: str) -> Metrics | None:

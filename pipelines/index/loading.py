@@ -131,21 +131,22 @@ def load_missing_weights(connection: Connection, index: Index, rows: Sequence[Ch
     return weighed
 
 
-def _steps(config: Config, workspace: Workspace) -> Iterator[tuple[str, int]]:
-    _, rows = read_chunks(workspace, config.index.name)
-    with connect(database_url(workspace)) as connection, translated_errors():
-        migrate(connection)
+def _steps() -> Iterator[tuple[str, int]]:
+    with connect(os.environ["SNAPDEX_DATABASE_URL"]) as connection, translated_errors():
+        migrate(connection)  # while the parent still parses and chunks
+        job = json.loads(sys.stdin.read() or "null")
+        if job is None:  # the parent had nothing to load after all
+            return
+        config, workspace = Config.model_validate(job["config"]), Workspace(Path(job["root"]))
+        _, rows = read_chunks(workspace, config.index.name)
         index = ensure_index(connection, config.index)
         yield "revisions", load_missing_revisions(connection, index, rows, workspace)
         yield "weights", load_missing_weights(connection, index, rows)
 
 
 def main() -> int:
-    job = json.loads(sys.stdin.read() or "null")
-    if job is None:  # the parent had nothing to load after all
-        return 0
     try:
-        for step, count in _steps(Config.model_validate(job["config"]), Workspace(Path(job["root"]))):
+        for step, count in _steps():
             sys.stdout.write(json.dumps({step: count}) + "\n")
             sys.stdout.flush()
     except errors.SnapdexError as error:

@@ -42,33 +42,7 @@ def of_another_index(workspace, name, *overrides):
     return counts(ingest(str(workspace.root), overrides=[f"index.name={name}", *SPREAD, *overrides]))
 
 
-@pytest.mark.parametrize("runner", ["threads", "processes"])
-def test_the_runner_makes_no_difference(handbook, by_one_process, runner):
-    assert by_one_process["parsed"] == DOCUMENTS + 3
-    assert by_one_process["embedded"] > 100
-    assert [each["document"] for each in by_one_process["quarantined"]] == ["broken.docx"]
-    assert of_another_index(handbook, runner, f"flow.runner={runner}") == by_one_process
-
-
-def test_batches_do_the_work_and_not_the_stage(handbook, monkeypatch):
-    from pipelines import chunk, collect, embed, parse
-    from pipelines.config import load_config
-
-    config = load_config(handbook.params, SPREAD)
-    collect.run(config, handbook)
-    parsed = [parse.parse_batch(config, handbook, batch) for batch in parse.batches(config, handbook)]
-    assert len(parsed) == 7
-    assert parse.run(config, handbook, done=parsed).parsed == DOCUMENTS + 3
-    chunk.run(config, handbook)
-    embedded = [embed.embed_batch(config, handbook, batch) for batch in embed.batches(config, handbook)]
-    assert len(embedded) > 1
-    monkeypatch.setattr(embed, "load_encoder", None)  # whoever encodes now fails
-    assert embed.run(config, handbook, done=embedded).embedded == sum(each.embedded for each in embedded)
-    assert not embed.batches(config, handbook)
-    assert not parse.batches(config, handbook)
-
-
-def test_a_dask_worker_that_dies_costs_its_batch_and_nothing_else(handbook, by_one_process):
+def check_a_dask_worker_that_dies_costs_its_batch_and_nothing_else(handbook, by_one_process):
     from distributed import LocalCluster
 
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
@@ -89,6 +63,33 @@ def test_a_dask_worker_that_dies_costs_its_batch_and_nothing_else(handbook, by_o
     for done in ("parsed", "embedded"):  # a batch that was stored and not reported yet is there when it is done again
         assert 0 < found.pop(done) <= by_one_process.pop(done)
     assert found == by_one_process
+
+
+def test_workers_make_no_difference(handbook, by_one_process):
+    assert by_one_process["parsed"] == DOCUMENTS + 3
+    assert by_one_process["embedded"] > 100
+    assert [each["document"] for each in by_one_process["quarantined"]] == ["broken.docx"]
+    for runner in ("threads", "processes"):
+        assert of_another_index(handbook, runner, f"flow.runner={runner}") == by_one_process
+    check_a_dask_worker_that_dies_costs_its_batch_and_nothing_else(handbook, by_one_process)
+
+
+def test_batches_do_the_work_and_not_the_stage(handbook, monkeypatch):
+    from pipelines import chunk, collect, embed, parse
+    from pipelines.config import load_config
+
+    config = load_config(handbook.params, SPREAD)
+    collect.run(config, handbook)
+    parsed = [parse.parse_batch(config, handbook, batch) for batch in parse.batches(config, handbook)]
+    assert len(parsed) == 7
+    assert parse.run(config, handbook, done=parsed).parsed == DOCUMENTS + 3
+    chunk.run(config, handbook)
+    embedded = [embed.embed_batch(config, handbook, batch) for batch in embed.batches(config, handbook)]
+    assert len(embedded) > 1
+    monkeypatch.setattr(embed, "load_encoder", None)  # whoever encodes now fails
+    assert embed.run(config, handbook, done=embedded).embedded == sum(each.embedded for each in embedded)
+    assert not embed.batches(config, handbook)
+    assert not parse.batches(config, handbook)
 
 
 def test_a_runner_that_is_not_installed_says_what_to_install(handbook, monkeypatch):

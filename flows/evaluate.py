@@ -1,0 +1,72 @@
+"""The evaluate flow: does the active version still answer its golden set as well as when it was made?"""
+
+from typing import Any
+
+from prefect import flow, runtime
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.schemas.objects import State
+
+from flows import reporting
+from flows.retries import stage
+from pipelines import operate, quality
+from pipelines.quality import Drift
+
+measure_drift = stage("evaluate", quality.drift)
+
+
+@flow(name="evaluate", flow_run_name=reporting.run_name)
+def evaluate(
+    home: str = ".", index: str = "", golden: str | None = None, overrides: list[str] | None = None
+) -> dict[str, Any] | State[Any]:
+    """Ask the active version its golden set and compare with what was measured when it was made.
+
+    Args:
+        home: Directory of the workspace, the one with params.yaml.
+        index: Name of the index; empty for index.name of params.yaml.
+        golden: Path of a golden set from the workspace, instead of gate.golden.
+        overrides: Parameters as section.key=value, as after `snapdex --set`.
+    """
+    named = [f"gate.golden={golden}"] if golden else []
+    config, workspace = reporting.opened(home, index, [*(overrides or []), *named])
+    found = measure_drift(config, workspace)
+    if found is None:
+        return reporting.skipped(f"{config.index.name} has no golden set: gate.golden is unset or empty")
+    name = f"{config.index.name} v{found.version.number} evaluated"
+    tracked = reporting.track(config, found.version, found.now, run_name=name, prefect_run=runtime.flow_run.id)
+    if tracked:
+        operate.note_runs(config, workspace, found.version.number, mlflow_run=tracked.run_id)
+    rows = reporting.compared(found.now, found.then)
+    create_table_artifact(rows, key=reporting.key("drift", config), description=f"{name}: now and when it was made")
+    text = page(found, config.index.name, config.gate.metric, rows) + reporting.links(found.version, tracked)
+    create_markdown_artifact(text, key=reporting.key("evaluate", config))
+    return {
+        "index": config.index.name,
+        "version": found.version.number,
+        "queries": found.queries,
+        "metrics": found.now,
+        "before": found.then,
+        "mlflow_run": tracked.run_id if tracked else None,
+    }
+
+
+def page(found: Drift, name: str, metric: str, rows: list[reporting.Row]) -> str:
+    """The evaluation as Markdown: the metrics, then the queries that are answered worst."""
+    metrics = "".join(
+        f"| {row['metric']} | {row['now']} | {'-' if row['before'] is None else row['before']} |"
+        f" {'-' if row['difference'] is None else format(row['difference'], '+.4f')} |\n"
+        for row in rows
+    )
+    worst = "".join(
+        f"| {reporting.cell(each.query)} | {each.score:.2f} | {reporting.cell(', '.join(each.expected))} |"
+        f" {reporting.cell(', '.join(each.returned)) or 'nothing'} |\n"
+        for each in found.worst
+    )
+    return (
+        f"# {name} v{found.version.number}: {found.queries} queries\n\n"
+        f"| metric | now | when made | difference |\n|---|---|---|---|\n{metrics}\n"
+        + (
+            f"## Answered worst\n\n| query | {metric} | expected | returned |\n|---|---|---|---|\n{worst}\n"
+            if worst
+            else ""
+        )
+    )
