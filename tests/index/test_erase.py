@@ -15,11 +15,12 @@ import pytest
 from pipelines import erase as job
 from pipelines import index, ingest
 from pipelines.config import RetentionConfig, load_config
+from pipelines.erase.objects import object_name
 from pipelines.erase.segments import is_segment, keys_of, rows_of
 from pipelines.erased import Record, add_erased, document_hash, read_erased
 from pipelines.errors import ConflictError, InputError, IntegrityError, NotFoundError, ServiceUnavailable
 from pipelines.failpoints import EXIT_CODE
-from pipelines.files import read_manifest
+from pipelines.files import Store, read_manifest
 from pipelines.index import retention
 from pipelines.index.db import connect
 from pipelines.index.prune import prune
@@ -550,6 +551,7 @@ def test_no_byte_of_it_is_left_whenever_it_is_killed(recorded: State, tmp_path: 
         assert {"text", *halves} <= before[place], (place, before)
     gone = next(path for path in (state.root / ".dvc/cache/files/md5").rglob("*") if _holds(path, needles["text"]))
     gone.unlink()  # so that only the remote has it
+    put_into_cache(state, Store(tmp_path / "unrecorded"))
     snapshots = [version.snapshot for version in state.versions()]
     command = ("pipelines.cli", "erase", "victim.md", "--yes", "--json", "--home", str(state.root))
     for step in STEPS:
@@ -569,6 +571,17 @@ def test_no_byte_of_it_is_left_whenever_it_is_killed(recorded: State, tmp_path: 
     assert again["documents"]["excluded"] == 1 and again["record"]["pushed"]
     assert "up to date" in well(program(state.root, "dvc", "status"))
     assert not any(scan(state, remote, needles).values())
+
+
+def put_into_cache(state: State, store: Store) -> None:
+    """A segment that no recorded state names: what `dvc commit` leaves when nothing is committed to git after it."""
+    with store.writer() as writer:
+        writer.add(bytes.fromhex(sha256(VICTIM + NOTE)), (VICTIM + NOTE).encode())
+    (path,) = store.segments()
+    oid = object_name(path)
+    target = state.root / ".dvc/cache/files/md5" / oid[:2] / oid[2:]
+    target.parent.mkdir(exist_ok=True)
+    path.rename(target)
 
 
 def _holds(path: Path, needle: bytes) -> bool:

@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 
 from pipelines import index
-from pipelines.errors import ConflictError
+from pipelines.config import RetentionConfig
+from pipelines.errors import ConflictError, SnapdexError
+from pipelines.index import retention
+from pipelines.index.db import Connection
 from pipelines.index.publish import moves
 from tests.index.state import State
 
-BUILD = importlib.import_module("pipelines.index.build")  # the package has a function of that name
+BUILD = importlib.import_module("pipelines.index.build")  # the package has functions of these names
+PRUNE = importlib.import_module("pipelines.index.prune")
 WORDS = ["version", "pointer", "snapshot", "reader", "publish", "rollback", "prune", "gate", "chunk", "vector", "epoch"]
 
 
@@ -54,6 +58,66 @@ def test_a_chunk_that_prune_took_from_under_a_revision_is_loaded_again(
     report = state.write({"b.md": document(2)}).run()
     assert (taken, report["version"]) == ([1], 2)
     assert state.problems(2) == []
+
+
+def test_vectors_of_documents_that_stay_are_loaded_again_too(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prune empties a space that no version uses, just before one does: its documents are those that are there."""
+    other = state.with_settings("embed.model=hash:32")
+    state.write({f"{n}.md": document(n) for n in range(3)}).run()
+    other.run()
+    with state.connect() as connection:
+        retention.forget(connection, state.index(), RetentionConfig(keep_last=0, keep_daily=0))
+    real = BUILD.seal
+    taken: list[int] = []
+
+    def seal(connection: Connection, *arguments: Any, **options: Any) -> Any:
+        with state.connect() as beside:
+            taken.append(index.prune(beside, state.index()).vectors if not taken else 0)
+        return real(connection, *arguments, **options)
+
+    monkeypatch.setattr(BUILD, "seal", seal)
+    assert state.run()["version"] == 3
+    assert taken == [state.version(3).chunks, 0]
+    assert state.problems(3) == []
+    assert {hit.document for hit in state.search("document 2", "dense", k=100).hits} == {"0.md", "1.md", "2.md"}
+
+
+def test_a_space_that_is_used_again_after_prune_has_looked_is_not_emptied(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version is sealed in it between the look and the lock."""
+    other = state.with_settings("embed.model=hash:32")
+    state.write({f"{n}.md": document(n) for n in range(3)}).run()
+    other.run()
+    with state.connect() as connection:
+        retention.forget(connection, state.index(), RetentionConfig(keep_last=0, keep_daily=0))
+    real = PRUNE._vector_tables
+    looks: list[dict[str, bool]] = []
+
+    def look(*arguments: Any) -> dict[str, bool]:
+        looks.append(real(*arguments))
+        if len(looks) == 2:  # the first is for the progress
+            state.run()
+        return looks[-1]
+
+    monkeypatch.setattr(PRUNE, "_vector_tables", look)
+    with state.connect() as connection:
+        assert index.prune(connection, state.index()).vectors == 0
+    assert [list(each.values()) for each in looks] == [[False, True], [False, True], [True, True]]
+    assert state.version("active").number == 3
+    assert state.problems(3) == []
+
+
+def test_a_build_does_not_drop_what_a_version_holds(state: State) -> None:
+    """A revision of a sealed version that lost a chunk is damage, which verify finds, and not what prune has taken."""
+    state.write({f"{n}.md": document(n) for n in range(3)}).run()
+    held = state.execute("SELECT id, key FROM revision ORDER BY id")
+    state.execute("DELETE FROM occurrence WHERE revision_id = %s AND ordinal = 0", held[-1][0])
+    with pytest.raises(SnapdexError):
+        state.write({"new.md": document(100)}).run()
+    assert set(held) <= set(state.execute("SELECT id, key FROM revision"))
+    assert state.documents(1).keys() == {"0.md", "1.md", "2.md"}
+    assert any("its chunks are not those that were loaded" in problem for problem in state.problems(1))
 
 
 def prune_before_seal(state: State, monkeypatch: pytest.MonkeyPatch, attempts: list[str]) -> list[int]:

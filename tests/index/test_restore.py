@@ -122,7 +122,11 @@ def test_the_workspace_gets_the_manifests(recorded: tuple[State, list[dict[str, 
     assert verified(state)["ok"]
 
 
-def test_numbers_go_on_where_the_record_ends(recorded: tuple[State, list[dict[str, Any]]], elsewhere: State) -> None:
+@pytest.mark.parametrize("files", [3, 1])  # of the version whose manifests are checked out
+def test_numbers_go_on_where_the_record_ends(
+    recorded: tuple[State, list[dict[str, Any]]], elsewhere: State, files: int
+) -> None:
+    git(elsewhere, "checkout", "-q", f"snapdex/{elsewhere.name}/v{files}-{recorded[1][files - 1]['snapshot'][:12]}")
     bring_back(elsewhere, "v1")
     elsewhere.become({"0.md": document(0), "edited.md": document(40)})  # what version 1 was made of
     report = elsewhere.write({"edited.md": document(41)}).run()  # whose chunks have vectors since version 2

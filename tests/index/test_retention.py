@@ -1,7 +1,9 @@
 """forget, prune, pins: what goes goes, and what is left answers as before."""
 
 import importlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,10 +13,12 @@ from hypothesis import strategies as st
 
 from pipelines import prune as job
 from pipelines.config import RetentionConfig
-from pipelines.errors import NotFoundError
+from pipelines.errors import ConflictError, NotFoundError
 from pipelines.index import retention
 from pipelines.index.catalog import Version, get_index, set_tag
+from pipelines.index.db import Connection
 from pipelines.index.prune import Garbage, garbage
+from pipelines.ingest import locked
 from tests.index.state import State
 
 PRUNE = importlib.import_module("pipelines.prune")
@@ -162,6 +166,29 @@ def test_a_pin_holds_until_it_is_taken_back(history: State) -> None:
     assert numbers(history) == [6]
 
 
+@pytest.mark.parametrize("first", ["pin", "forget"])
+def test_a_pin_and_a_forget_wait_for_each_other(history: State, first: str) -> None:
+    """Whoever comes second sees what the first has done: no version is lost that somebody was promised."""
+    index = history.index()
+    with history.connect() as one, history.connect() as two, history.connect() as watch, ThreadPoolExecutor(1) as pool:
+        do: dict[str, Callable[[Connection], Any]] = {
+            "pin": lambda connection: retention.pin(connection, index, 1),
+            "forget": lambda connection: retention.forget(connection, index, NOTHING),
+        }
+        with one.transaction():
+            do.pop(first)(one)
+            second = pool.submit(do.popitem()[1], two)
+            while not (second.done() or watch.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone()):
+                time.sleep(0.005)
+            assert not second.done()
+        if first == "pin":
+            assert second.result().forget == [2, 3, 4, 5]
+        else:
+            with pytest.raises(ConflictError, match="forgotten just now"):
+                second.result()
+    assert numbers(history) == ([1, 6] if first == "pin" else [6])
+
+
 # -- prune -------------------------------------------------------------------------------------------------------------
 
 
@@ -191,6 +218,17 @@ def test_what_is_left_answers_as_before(half_forgotten: State) -> None:
     assert sum(prune(state)["rows"].values()) == 0
 
 
+def test_the_last_count_of_several_forgotten_versions_holds(state: State) -> None:
+    """Words that each of them has changed, and the next one that is left has not."""
+    for n in range(3):
+        state.write({f"{n}.md": document(n)}).run()
+    state.write({"other.md": "Other words, and not one of those."}).run()
+    before = answers(state, 4)
+    assert forget(state).forget == [1, 2, 3]
+    prune(state)
+    assert answers(state, 4) == before
+
+
 def test_nothing_is_left_of_what_is_gone(history: State) -> None:
     forget(history)
     prune(history)
@@ -203,6 +241,15 @@ def test_nothing_is_left_of_what_is_gone(history: State) -> None:
     assert history.execute("SELECT DISTINCT version FROM document_frequency") == [(6,)]
     store = history.workspace.store("chunks")
     assert len(list(store.keys())) == len(kept)
+
+
+def test_prune_leaves_a_run_in_the_workspace_alone(half_forgotten: State) -> None:
+    """What a run has parsed and embedded, and no manifest names yet, is not needed by anything that prune knows."""
+    state = half_forgotten
+    before = state.execute("SELECT count(*) FROM chunk"), state.workspace.store("chunks").segments()
+    with locked(state.workspace), pytest.raises(ConflictError, match="another run"):
+        prune(state)
+    assert (state.execute("SELECT count(*) FROM chunk"), state.workspace.store("chunks").segments()) == before
 
 
 def test_a_later_run_finds_what_it_needs(half_forgotten: State) -> None:

@@ -48,6 +48,33 @@ def test_finished_rows_are_kept_when_the_work_fails(tmp_path: Path) -> None:
     assert store.get(key(1)) == b"paid for"
 
 
+def test_rows_that_could_not_be_written_are_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the work itself has ended well: whoever goes on takes them for kept."""
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    store = Store(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="No space"), store.writer() as writer:
+            writer.add(key(1), b"paid for")
+    assert store.missing([key(1)]) == {key(1)}
+
+
+def test_a_segment_of_which_every_row_stays_is_still_there(tmp_path: Path) -> None:
+    """Written again it has the same bytes, and so the same name: it is old and new at once."""
+    store = Store(tmp_path)
+    for number in range(3):
+        with store.writer() as writer:
+            writer.add(key(number), b"value")
+    before = store.segments()
+    for segments in ([before[0]], before[:1]):
+        assert store.rewrite(segments, lambda _: True) == []
+        assert store.segments() == before
+    assert dict(store.read(map(key, range(3)))) == dict.fromkeys(map(key, range(3)), b"value")
+
+
 def test_a_missing_row_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         list(Store(tmp_path).read([key(1)]))
@@ -130,6 +157,7 @@ def test_a_snapshot_id_depends_on_content_and_not_on_order(rows: list[tuple[str,
     leaves = [leaf(*row) for row in rows]
     shuffled = sorted(leaves, key=lambda each: digest(each, "other order"))
     assert snapshot_id("r", "s", leaves) == snapshot_id("r", "s", shuffled)
+    assert snapshot_id("r", "s", leaves) != snapshot_id("q", "s", leaves)
     assert snapshot_id("r", "s", leaves) != snapshot_id("r", "t", leaves)
     assert snapshot_id("r", "s", leaves) != snapshot_id("r", "s", [*leaves, leaf("u", "c", "h")])
 
