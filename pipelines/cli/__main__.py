@@ -1,5 +1,6 @@
 """The entry point: maps every ending to its exit code."""
 
+import errno
 import os
 import signal
 import sys
@@ -8,9 +9,10 @@ from types import FrameType
 import click
 
 from pipelines.cli.app import cli
-from pipelines.errors import SnapdexError
+from pipelines.errors import ServiceUnavailable, SnapdexError
 
 GOES_ON = "finished work is kept: the same command goes on from there"
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def main() -> None:
@@ -42,6 +44,10 @@ def run(arguments: list[str]) -> int:
         return _say("interrupted", GOES_ON, 130)
     except Terminated:
         return _say("terminated", GOES_ON, 128 + signal.SIGTERM)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        return _say(f"there is no room to write: {error}", f"make room; {GOES_ON}", ServiceUnavailable.exit_code)
     except SystemExit:  # how click ends when the reader of our output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0

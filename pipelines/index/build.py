@@ -1,5 +1,6 @@
 """Build: from manifests to a sealed snapshot in Postgres. What is there already is not touched, read or sent again."""
 
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,7 +11,7 @@ from psycopg.errors import DeadlockDetected, UndefinedTable
 
 from pipelines.config import Config
 from pipelines.erased import document_hash, read_erased
-from pipelines.errors import ConflictError
+from pipelines.errors import ConflictError, IntegrityError
 from pipelines.failpoints import failpoint
 from pipelines.files import Manifest, Workspace, read_manifest
 from pipelines.index import quarantine
@@ -25,6 +26,7 @@ from pipelines.index.weights import merge_new_terms
 from pipelines.manifests import ChunksRow, read_chunks, read_space, vectors_store
 from pipelines.model import Quarantined
 from pipelines.progress import Progress, Silent
+from pipelines.recorded import in_git, recorded_versions
 
 ATTEMPTS = 5  # prune would have to take rows away this often, between loading and sealing, before a build gives up
 
@@ -81,17 +83,19 @@ def run(
                 hint="run again: it compares with that version, and finished work is kept",
             )
         snapshot = snapshot_of(every_row, recipe, space_facts["space"], erased_leaves)
-        recorded = read_recorded(workspace, config.index.name)
         version = reusable_version(connection, index, snapshot)
         created = version is None
         loaded = 0
         if version is None:
             space = ensure_space(connection, index, space_facts)
+            recorded, given = read_recorded(workspace, config.index.name), _highest_in_git(workspace, config.index.name)
             for _ in range(ATTEMPTS):
                 try:
                     loaded += _load(connection, index, space, rows, workspace, loading, progress)
                     loading = None  # a second time, little is missing
-                    version = seal(connection, index, space, rows, recipe, report or {}, recorded, erased=gone)
+                    version = seal(
+                        connection, index, space, rows, recipe, report or {}, recorded, given=given, erased=gone
+                    )
                     analyze(connection, index, "membership")
                     with suppress(UndefinedTable):  # another builder is making these indexes anew
                         merge_new_terms(connection, index)
@@ -101,7 +105,10 @@ def run(
                 except DeadlockDetected:  # while prune was giving room back; what was loaded is there
                     continue
             else:
-                raise ConflictError("rows kept disappearing while they were loaded", hint="is prune running in a loop?")
+                raise IntegrityError(
+                    "rows that the version needs are not in the database, although they were loaded",
+                    hint="`snapdex verify` says what earlier versions lack; if they are whole, run again without prune",
+                )
         quarantine.record(connection, index, quarantined)
         held = not version.active and (
             was_active(connection, index.id, version.number) or snapshot in left_behind(connection, index.id)
@@ -161,6 +168,12 @@ def read_recorded(workspace: Workspace, index: str) -> Recorded | None:
     """What the manifest `snapshot` says was made of these files last."""
     manifest = read_manifest(workspace.manifest(index, "snapshot"), "snapshot")
     return Recorded(int(manifest.facts["version"]), manifest.facts["snapshot"]) if manifest else None
+
+
+def _highest_in_git(workspace: Workspace, index: str) -> int:
+    """The highest number that a recorded version of this index has: the database may be newer than that."""
+    tags = recorded_versions(workspace, index) if shutil.which("git") and in_git(workspace) else []
+    return max((tag.number for tag in tags), default=0)
 
 
 def _write_summary(config: Config, workspace: Workspace, version: Version) -> None:

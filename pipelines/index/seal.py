@@ -48,13 +48,15 @@ def seal(
     report: dict[str, Any],
     recorded: Recorded | None = None,
     *,
+    given: int = 0,
     erased: Sequence[tuple[str, bytes]] = (),
 ) -> VersionRow:
     """Make the next version of these documents, under the index row's lock; nothing is visible unless all of it is.
 
-    A number is never used twice, also not by a database that was set up anew: it is greater than the `recorded` one,
-    or that one itself where this is its content coming back. `erased`: hash of the URI and leaf of documents that
-    belong to this snapshot and were erased; they count, and nothing is found through them.
+    A number is never used twice, also not by a database that was set up anew: it is greater than the `recorded` one and
+    the highest `given` in git, or the recorded one itself where this is its content coming back. `erased`: hash of the
+    URI and leaf of documents that belong to this snapshot and were erased; they count, and nothing is found through
+    them.
 
     Only the differences from the rows that are open now are written. Raises `Incomplete` when content is missing, and
     `IntegrityError` when the rows do not give the snapshot id that the manifest gives.
@@ -73,7 +75,7 @@ def seal(
         newest = newest_version(connection, index)
         if newest and newest.snapshot == wanted:  # another builder of the same content was faster
             return newest
-        number = _next_number(last, newest.number if newest else 0, recorded, wanted)
+        number = _next_number(max(last, given), newest.number if newest else 0, recorded, wanted)
         _check_complete(connection, space)
         _keep_erased(connection, index, erased)
         chunks = (newest.chunks if newest else 0) + _move_membership(connection, number)
@@ -98,7 +100,7 @@ def seal(
 
 
 def _next_number(last: int, newest: int, recorded: Recorded | None, snapshot: str) -> int:
-    """`last`: the highest that this database ever gave; `newest`: of the versions that it holds."""
+    """`last`: the highest that this database or git ever saw; `newest`: of the versions that the database holds."""
     if recorded and recorded.snapshot == snapshot and recorded.version > newest:
         return recorded.version
     return max(last, recorded.version if recorded else 0) + 1

@@ -1,6 +1,7 @@
 """Every ending has its exit code, one line that says what is wrong, and one that says what to do."""
 
 import os
+import random
 import subprocess
 
 import pytest
@@ -204,3 +205,16 @@ def test_a_document_cannot_steer_the_terminal(snapdex, write_tree, tmp_path):
     shown += snapdex("diff", "v1", "--index", "evil").stdout + snapdex("show", "--documents", "--index", "evil").stdout
     assert not {"\x1b", "\x07", "\u202e"} & set(shown)
     assert os.linesep in shown
+
+
+def test_a_disk_without_room_is_said_and_not_a_traceback(snapdex):
+    """As a full disk is, a limit on the size of files is an error of the system that names the file."""
+    (snapdex.sources / "more.md").write_text(f"# More\n\n{random.Random(1).randbytes(60_000).hex()}\n", "utf-8")
+    limited = ["bash", "-c", 'ulimit -f 16; exec "$@"', "-", "snapdex", "run", str(snapdex.sources), "-q"]
+    done = subprocess.run(
+        limited, cwd=snapdex.root, env=clean_environment(), capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 75, done.stderr
+    assert done.stderr.startswith("error: there is no room to write"), done.stderr
+    assert len(done.stderr.splitlines()) == 2
+    assert '"added": 1' in snapdex("run", snapdex.sources, "--json").stdout.replace('"added":1', '"added": 1')

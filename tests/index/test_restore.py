@@ -134,6 +134,14 @@ def test_numbers_go_on_where_the_record_ends(
     assert elsewhere.problems() == []
 
 
+def test_a_run_in_a_new_database_takes_no_number_that_git_has(
+    recorded: tuple[State, list[dict[str, Any]]], elsewhere: State
+) -> None:
+    git(elsewhere, "checkout", "-q", f"snapdex/{elsewhere.name}/v1-{recorded[1][0]['snapshot'][:12]}")
+    elsewhere.become({"0.md": document(0), "edited.md": document(41)})
+    assert elsewhere.run()["version"] == 4
+
+
 def test_a_run_does_not_undo_it(recorded: tuple[State, list[dict[str, Any]]]) -> None:
     """A forgotten version comes back as a new number; the sources still are those of the one that was active."""
     state, reports = recorded
