@@ -1,10 +1,11 @@
 # make run    a published index of the sample handbook, and a search in it
-# make test   the whole test suite
+# make test   the whole test suite, in JOBS=2 processes
 # make lint   ruff and mypy
 # make bench  the measurements of benchmarks/
 # make soak   the fault tests without bounds, from random seeds, for MINUTES=10
 
 PYTHON ?= python3
+JOBS ?= 2
 BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export PREFECT_HOME := $(CURDIR)/.snapdex/prefect
@@ -30,7 +31,7 @@ run: setup
 	$(BIN)/snapdex search "What does error TM-5013 mean?" -k 3
 
 test: setup lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 lint: setup
 	$(BIN)/ruff format --check .
