@@ -101,14 +101,15 @@ def run(
                         merge_new_terms(connection, index)
                     break
                 except Incomplete:
-                    drop_damaged_revisions(connection, index, [row.revision_key for row in rows])
+                    if damaged := drop_damaged_revisions(connection, index, [row.revision_key for row in rows]):
+                        raise IntegrityError(
+                            f"{damaged:,} documents of earlier versions lack chunks in the database",
+                            hint="`snapdex verify` says which; nothing was changed",
+                        ) from None
                 except DeadlockDetected:  # while prune was giving room back; what was loaded is there
                     continue
             else:
-                raise IntegrityError(
-                    "rows that the version needs are not in the database, although they were loaded",
-                    hint="`snapdex verify` says what earlier versions lack; if they are whole, run again without prune",
-                )
+                raise ConflictError("rows kept disappearing while they were loaded", hint="is prune running in a loop?")
         quarantine.record(connection, index, quarantined)
         held = not version.active and (
             was_active(connection, index.id, version.number) or snapshot in left_behind(connection, index.id)

@@ -41,10 +41,10 @@ def missing_revisions(connection: Connection, index: Index, keys: Sequence[bytes
     return set(keys) - {bytes(key) for (key,) in found}
 
 
-def drop_damaged_revisions(connection: Connection, index: Index, keys: Sequence[bytes]) -> None:
+def drop_damaged_revisions(connection: Connection, index: Index, keys: Sequence[bytes]) -> int:
     """Delete those of these revisions that lost chunks to prune while they were loaded; loading makes them whole.
 
-    One that a version holds stays: that is damage, and `verify` finds it.
+    One that a version holds stays: that is damage, and `verify` finds it. Returns how many such there are.
     """
     with connection.transaction():
         use_schema(connection, index)
@@ -59,6 +59,14 @@ def drop_damaged_revisions(connection: Connection, index: Index, keys: Sequence[
             """,
             [list(keys)],
         )
+        row = connection.execute(
+            "SELECT count(*) FROM revision r WHERE r.key = ANY(%s)"
+            " AND EXISTS (SELECT FROM membership m WHERE m.revision_id = r.id) AND r.chunks <> ("
+            " SELECT count(*) FROM occurrence o JOIN chunk c ON c.id = o.chunk_id WHERE o.revision_id = r.id)",
+            [list(keys)],
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def load_revisions(connection: Connection, index: Index, rows: Iterable[ChunksRow], store: Store) -> int:
