@@ -27,7 +27,7 @@ from benchmarks.workspaces import fresh_workspace, say
 
 RUNNERS = {"local": None, "threads": None, "processes": None, "dask": "prefect_dask", "ray": "prefect_ray"}
 PARAMETERS = (
-    'index:\n  name: bench\nembed:\n  model: "{model}"\nflow:\n  runner: {runner}\n  batch_documents: {batch}\n'
+    'index:\n  name: bench\nembed:\n  model: "hash:384"\nflow:\n  runner: {runner}\n  batch_documents: {batch}\n'
 )
 BATCH = 100
 
@@ -73,7 +73,7 @@ def _run(way: str, source: Path, server: "Server") -> tuple[float, dict[str, Any
     runner = way if way in RUNNERS else "local"
     program = ["pipelines.cli", "run", "--json", "-q"] if way == "snapdex run" else ["flows.ingest"]
     with fresh_workspace() as workspace:
-        workspace.params.write_text(PARAMETERS.format(model="hash:384", runner=runner, batch=BATCH), "utf-8")
+        workspace.params.write_text(PARAMETERS.format(runner=runner, batch=BATCH), "utf-8")
         began = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", *program, str(source)],

@@ -93,9 +93,9 @@ class BatchReport:
     encode_seconds: float
 
 
-def batches(config: Config, workspace: Workspace, *, recompute: bool = False) -> list[Batch]:
+def batches(config: Config, workspace: Workspace) -> list[Batch]:
     """What `run` would embed now, divided into as many chunks as `flow.batch_documents` documents have on average."""
-    work = plan_work(config, workspace, resolve_model(config.embed, workspace), recompute=recompute)
+    work = plan_work(config, workspace, resolve_model(config.embed, workspace), recompute=False)
     average = sum(row.n_chunks for row in work.present) / max(1, len(work.present))
     return list(divided(work, max(STEP_CHUNKS, round(average * config.flow.batch_documents))))
 

@@ -36,9 +36,9 @@ class BatchReport:
     failed: dict[bytes, ParseFailure]
 
 
-def batches(config: Config, workspace: Workspace, *, recompute: bool = False) -> list[tuple[str, ...]]:
+def batches(config: Config, workspace: Workspace) -> list[tuple[str, ...]]:
     """What `run` would parse now, as batches of about `flow.batch_documents` contents: `SHA-256 media type` of each."""
-    todo = _todo(config, workspace, recompute)
+    todo = _todo(config, workspace, recompute=False)
     wanted = sorted(f"{s.content_sha256} {s.media_type}" for s in todo.wanted.values())
     return [tuple(batch) for batch in batched(wanted, config.flow.batch_documents)]
 

@@ -18,7 +18,7 @@ from pipelines.cli.__main__ import run as command_line
 from pipelines.errors import ConflictError, ServiceUnavailable, SnapdexError
 from pipelines.index import db
 from pipelines.index.catalog import set_tag
-from pipelines.index.db import connect, translated_errors
+from pipelines.index.db import Connection, connect, translated_errors
 from tests.faults.bounds import Few, say, seed, some
 from tests.faults.driver import Ending, perform, said_so
 from tests.faults.invariants import Witness, check_balance, contents
@@ -373,15 +373,16 @@ def test_a_builder_that_fell_silent_does_not_hold_the_lock_for_hours(there: Call
         assert 0 < settings[name] <= 60_000
 
 
-def test_a_builder_that_fell_silent_loses_its_lock(there: Callable[[State | None], State]) -> None:
-    """Somebody in between acknowledges and passes nothing on, in the middle of a seal; the URL says how long to wait
-    for the rest of a transaction."""
-    state = there(None)
+@contextmanager
+def a_seal_that_fell_silent(state: State, options: str = "") -> Iterator[Connection]:
+    """Somebody in between acknowledges and passes nothing on, in the middle of a seal, which then holds the lock.
+
+    The block makes the lock free; afterwards nothing of that seal is there, and the next run makes its version.
+    """
     after_runs(GUIDE, then=write(EDITED))(state)
     endings: list[Ending] = []
     with Line(state.url, "stall", marker=b"INSERT INTO snapdex.version") as line:
-        url = f"{line.url}&options=-c%20idle_in_transaction_session_timeout%3D1s"
-        far = State(state.root, url, state.config)
+        far = State(state.root, line.url + options, state.config)
         runner = threading.Thread(target=lambda: endings.append(perform(far, "run")))
         runner.start()
         assert line.happened.wait(60)
@@ -389,13 +390,20 @@ def test_a_builder_that_fell_silent_loses_its_lock(there: Callable[[State | None
             connection.execute("SET lock_timeout = '300ms'")
             with pytest.raises(psycopg.errors.LockNotAvailable):
                 connection.execute("SELECT 1 FROM snapdex.index FOR NO KEY UPDATE")
-            connection.execute("SET lock_timeout = '10s'")
+            yield connection
             connection.execute("SELECT 1 FROM snapdex.index FOR NO KEY UPDATE")
         Witness(state).check(ONE)
     runner.join()
     assert endings[0].code == 75, endings[0].output
     assert perform(state, "run").code == 0
     Witness(state).check(TWO)
+
+
+def test_a_builder_that_fell_silent_loses_its_lock(there: Callable[[State | None], State]) -> None:
+    """The URL says how long to wait for the rest of a transaction."""
+    options = "&options=-c%20idle_in_transaction_session_timeout%3D1s"
+    with a_seal_that_fell_silent(there(None), options) as connection:
+        connection.execute("SET lock_timeout = '10s'")
 
 
 def test_a_transaction_that_paused_too_long_is_a_broken_connection(there: Callable[[State | None], State]) -> None:
@@ -428,29 +436,12 @@ def test_a_pooler_that_refuses_these_settings_is_used_without_them(there: Callab
 
 
 def test_a_builder_that_fell_silent_can_be_ended(there: Callable[[State | None], State]) -> None:
-    """Somebody in between acknowledges and passes nothing on, in the middle of a seal: it keeps the lock until its
-    backend ends; then others go on at once, nothing of it is there, and the next run makes its version."""
-    state = there(None)
-    after_runs(GUIDE, then=write(EDITED))(state)
-    endings: list[Ending] = []
-    with Line(state.url, "stall", marker=b"INSERT INTO snapdex.version") as line:
-        runner = threading.Thread(target=lambda: endings.append(through(line, state, SCENARIOS["run"])))
-        runner.start()
-        assert line.happened.wait(60)
-        with state.connect() as connection:
-            connection.execute("SET lock_timeout = '300ms'")
-            with pytest.raises(psycopg.errors.LockNotAvailable):
-                connection.execute("SELECT 1 FROM snapdex.index FOR NO KEY UPDATE")
-            connection.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-                " WHERE state = 'idle in transaction' AND datname = current_database()"
-            )
-            connection.execute("SELECT 1 FROM snapdex.index FOR NO KEY UPDATE")
-        Witness(state).check(ONE)
-    runner.join()
-    assert endings[0].code == 75, endings[0].output
-    assert perform(state, "run").code == 0
-    Witness(state).check(TWO)
+    """Without waiting: its backend is ended, and others go on at once."""
+    with a_seal_that_fell_silent(there(None)) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE state = 'idle in transaction' AND datname = current_database()"
+        )
 
 
 # -- a server that is full, or busy ------------------------------------------------------------------------------------
