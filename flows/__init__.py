@@ -1,7 +1,8 @@
 """Prefect flows: thin wrappers that decide when the functions of `pipelines` run, and what is tried again.
 
-ingest.py  evaluate.py  maintain.py  rollback.py  notice.py      one flow each
+ingest.py  evaluate.py  maintain.py  usage.py  rollback.py  notice.py      one flow each
 scale.py       stages over processes and clusters          reporting.py    names, artifacts, events
 retries.py     functions as tasks                          tracking.py     MLflow
+events.py      what happened, in the log of the run        chart.py        a metric over versions
 deploy.py      deployments, from params.yaml               automations.py  what the server does by itself
 """

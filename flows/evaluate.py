@@ -6,7 +6,7 @@ from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 
-from flows import reporting
+from flows import events, reporting
 from flows.retries import stage
 from pipelines import operate, quality
 from pipelines.quality import Drift
@@ -14,7 +14,7 @@ from pipelines.quality import Drift
 measure_drift = stage("evaluate", quality.drift)
 
 
-@flow(name="evaluate", flow_run_name=reporting.run_name)
+@flow(name="evaluate", flow_run_name=reporting.run_name, on_failure=[reporting.failed])
 def evaluate(
     home: str = ".", index: str = "", golden: str | None = None, overrides: list[str] | None = None
 ) -> dict[str, Any] | State[Any]:
@@ -39,13 +39,16 @@ def evaluate(
     create_table_artifact(rows, key=reporting.key("drift", config), description=f"{name}: now and when it was made")
     text = page(found, config.index.name, config.gate.metric, rows) + reporting.links(found.version, tracked)
     create_markdown_artifact(text, key=reporting.key("evaluate", config))
+    mlflow_run = tracked.run_id if tracked else None
+    ids = {"version": found.version.number, "snapshot": found.version.snapshot, "mlflow_run": mlflow_run}
+    events.run_finished(config, **ids, queries=found.queries)
     return {
         "index": config.index.name,
         "version": found.version.number,
         "queries": found.queries,
         "metrics": found.now,
         "before": found.then,
-        "mlflow_run": tracked.run_id if tracked else None,
+        "mlflow_run": mlflow_run,
     }
 
 

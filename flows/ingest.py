@@ -31,7 +31,7 @@ begin_record = stage("begin-record", record.begin_record)
 complete_record = stage("record", job.recorded)
 
 
-@flow(name="ingest", flow_run_name=reporting.run_name, log_prints=False)
+@flow(name="ingest", flow_run_name=reporting.run_name, log_prints=False, on_failure=[reporting.failed])
 def ingest(
     home: str = ".",
     sources: list[str] | None = None,

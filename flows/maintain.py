@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 
-from flows import reporting
+from flows import events, reporting
 from flows.retries import stage
 from pipelines import operate
 from pipelines.errors import ConflictError, IntegrityError
@@ -18,7 +18,7 @@ prune_rows = stage("prune", prune)
 verify_version = stage("verify", verify)
 
 
-@flow(name="maintain", flow_run_name=reporting.run_name)
+@flow(name="maintain", flow_run_name=reporting.run_name, on_failure=[reporting.failed])
 def maintain(
     home: str = ".",
     index: str = "",
@@ -50,6 +50,7 @@ def maintain(
             f"v{verified['version']} is not what its id says, or files are damaged: {verified['problems'][0]}",
             hint="serve another version: the flow rollback; bring files back: dvc checkout --force",
         )
+    events.run_finished(config, version=verified["version"], forgotten=len(forgotten["forget"]))
     return {"index": config.index.name, "forget": forgotten, "prune": pruned, "verify": verified}
 
 

@@ -1,5 +1,6 @@
 """What people see of a run: its name, artifacts, events, and which other runs and commits it leads to."""
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -7,14 +8,15 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-from prefect import get_run_logger, runtime
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.client.schemas.objects import State, StateType
+from prefect import Flow, get_run_logger, runtime
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
+from prefect.logging.loggers import flow_run_logger
 
-from flows import tracking
-from pipelines import index, operate
+from flows import chart, events, tracking
+from pipelines import index, logs, operate
 from pipelines.changes import Changes
 from pipelines.config import Config, load_config
 from pipelines.errors import ConflictError, GateFailed, ServiceUnavailable, SnapdexError
@@ -23,6 +25,7 @@ from pipelines.index import Version
 from pipelines.ingest import locked
 
 LISTED = 200  # documents in a table of what changed
+DRAWN = 20  # versions in a chart
 Row = dict[str, Any]
 
 
@@ -35,14 +38,28 @@ def opened(home: str, index: str = "", overrides: Sequence[str] | None = None) -
 
 def run_name() -> str:
     """The name of a flow run, such as `handbook-2026-11-21T13:00`: the index and when it was due (UTC)."""
-    given = runtime.flow_run.parameters
     due = runtime.flow_run.scheduled_start_time
+    return f"{_index_of(runtime.flow_run.parameters) or 'snapdex'}-{due.astimezone(UTC):%Y-%m-%dT%H:%M}"
+
+
+def _index_of(given: dict[str, Any]) -> str | None:
+    """The index that a run with these parameters is about, as far as they say."""
     try:
         config, _ = opened(given.get("home", "."), given.get("index", ""), given.get("overrides"))
-        name = config.index.name
     except SnapdexError:  # the run itself will say what is wrong
-        name = given.get("index") or "snapdex"
-    return f"{name}-{due.astimezone(UTC):%Y-%m-%dT%H:%M}"
+        return given.get("index") or None
+    return config.index.name
+
+
+def failed(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """A hook of flows: log why the run failed, and what the command would have ended with."""
+    error = state.result(raise_on_failure=False)
+    known: dict[str, Any] = {"exit_code": 1, "error": type(error).__name__}
+    if isinstance(error, SnapdexError):
+        ids = {name: error.context.get(name) for name in ("version", "snapshot")}
+        known = {**ids, "exit_code": error.exit_code, "error": str(error), "hint": error.hint}
+    about = {"index": _index_of(flow_run.parameters), "prefect_run": str(flow_run.id)}
+    logs.event("failed", log=flow_run_logger(flow_run, flow), level=logging.ERROR, **about, **known)
 
 
 def requester() -> str | None:
@@ -119,7 +136,6 @@ def ingested(
     quarantined_before: set[str],
 ) -> None:
     """Note the run in the version's row and in MLflow, emit events, leave artifacts."""
-    get_run_logger().info("%s v%s published=%s", report["index"], report["version"], report["published"])
     version, tracked = lead_to(config, workspace, built.version)
     if report["published"]:
         announce("version.published", config, workspace, version=built.version, snapshot=built.snapshot)
@@ -131,6 +147,9 @@ def ingested(
     _table(report["quarantined"], "quarantine", config)
     if report["published"]:
         _table(_comparison(config, workspace, version, built.active_version), "metrics", config)
+        _chart(config, workspace)
+    ids = {"version": version.number, "snapshot": version.snapshot, "mlflow_run": version.mlflow_run}
+    events.run_finished(config, **ids, published=report["published"], seconds=report["seconds"]["total"])
 
 
 def lead_to(config: Config, workspace: Workspace, number: int) -> tuple[Version, tracking.Tracked | None]:
@@ -243,6 +262,18 @@ def _changed(changes: Changes) -> list[Row]:
     rows += [{"change": "modified", "document": uri, "from": None} for uri in changes.modified]
     rows += [{"change": "removed", "document": uri, "from": None} for uri in changes.removed]
     return rows + [{"change": "renamed", "document": after, "from": before} for before, after in changes.renamed]
+
+
+def _chart(config: Config, workspace: Workspace) -> None:
+    """The gate's metric over the last versions that were measured, where there are two."""
+    metric = config.gate.metric
+    points = operate.measured(config, workspace, metric, last=DRAWN)
+    if len(points) > 1:
+        title = f"{metric} of {config.index.name}"
+        image = chart.data_uri(chart.svg(points, title))
+        create_image_artifact(
+            image, key=key("quality", config), description=f"{title}, the last {len(points)} versions"
+        )
 
 
 def _table(rows: list[Row], kind: str, config: Config) -> None:

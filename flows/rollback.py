@@ -6,7 +6,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
-from flows import reporting
+from flows import events, reporting
 from flows.retries import stage
 from pipelines import operate
 from pipelines.operate import Rollback
@@ -15,7 +15,7 @@ plan_rollback = stage("plan-rollback", operate.plan_rollback)
 move_pointer = stage("rollback", operate.roll_back)
 
 
-@flow(name="rollback", flow_run_name=reporting.run_name)
+@flow(name="rollback", flow_run_name=reporting.run_name, on_failure=[reporting.failed])
 def rollback(home: str = ".", index: str = "", version: str = "", reason: str = "", actor: str = "") -> dict[str, Any]:
     """Make an earlier version the active one again; readers see it from their next query on.
 
@@ -40,6 +40,7 @@ def rollback(home: str = ".", index: str = "", version: str = "", reason: str = 
         actor=move.actor,
         reason=reason,
     )
+    events.run_finished(config, version=move.version, previous=plan.previous)
     return {"index": config.index.name, **asdict(move)}
 
 

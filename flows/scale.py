@@ -5,14 +5,17 @@ it there and writes the manifest: so the result does not depend on the runner, a
 and what no batch has done the stage does. Workers share the workspace and nothing else.
 """
 
+import os
+import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from multiprocessing import parent_process
 from typing import Any, TypeVar
 
 from prefect import Task
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from flows.retries import stage
+from flows.retries import task_of
 from pipelines import embed, parse
 from pipelines.config import Config, FlowConfig
 from pipelines.errors import ConfigError
@@ -23,8 +26,8 @@ R = TypeVar("R")
 
 BATCH_SECONDS = 3600.0  # of one batch; a document has limits of its own
 
-parse_batch = stage("parse-batch", parse.parse_batch).with_options(timeout_seconds=BATCH_SECONDS)
-embed_batch = stage("embed-batch", embed.embed_batch).with_options(timeout_seconds=BATCH_SECONDS)
+parse_batch = task_of("parse-batch", parse.parse_batch).with_options(timeout_seconds=BATCH_SECONDS)
+embed_batch = task_of("embed-batch", embed.embed_batch).with_options(timeout_seconds=BATCH_SECONDS)
 
 
 def runner_of(config: FlowConfig) -> AbstractContextManager[Runner | None]:
@@ -37,7 +40,7 @@ def runner_of(config: FlowConfig) -> AbstractContextManager[Runner | None]:
     if config.runner == "threads":
         return ThreadPoolTaskRunner(max_workers=config.workers)
     if config.runner == "processes":
-        return ProcessPoolTaskRunner(max_workers=config.workers)
+        return ProcessPoolTaskRunner(max_workers=config.workers, initializer=end_with_parent)
     try:
         return _dask(config) if config.runner == "dask" else _ray(config)
     except ImportError as error:
@@ -45,6 +48,18 @@ def runner_of(config: FlowConfig) -> AbstractContextManager[Runner | None]:
             f"flow.runner is {config.runner}, and {error.name} is not installed",
             hint=f"install the extra: pip install 'snapdex[{config.runner}]'",
         ) from error
+
+
+def end_with_parent() -> None:
+    """Let this process of a pool end when the flow does, however it ends: by itself it would wait for work for ever."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
 
 
 def _dask(config: FlowConfig) -> Runner:

@@ -24,5 +24,6 @@ Beside the main job:
     prune.py       give back what nothing needs        erase/        one document, everywhere
     failpoints.py  where tests end the process         erased.py     what must not come back
     operate.py     forget, roll back, note a run, each in one call
+    logs.py        what happened, as JSON
     services/      `snapdex up`: the servers and the worker of one machine, kept running
 """

@@ -73,6 +73,14 @@ class RetentionConfig(Section):
     keep_tagged: bool = True
 
 
+class LogConfig(Section):
+    """What is kept of the searches of readers."""
+
+    share: float = Field(1.0, ge=0, le=1)  # of the searches that are logged; 0: none
+    query: Literal["none", "hash", "text"] = "none"  # what is kept of the query
+    keep_days: int = Field(90, ge=0)
+
+
 class FlowConfig(Section):
     """How the stages of a scheduled run are spread over processes and machines; the result does not depend on it."""
 
@@ -85,7 +93,7 @@ class FlowConfig(Section):
 class Schedule(Section):
     """A deployment that runs by the clock."""
 
-    flow: Literal["ingest", "evaluate", "maintain"] = "ingest"
+    flow: Literal["ingest", "evaluate", "maintain", "usage"] = "ingest"
     index: str = ""  # empty: index.name
     cron: str  # five fields: minute, hour, day of the month, month, day of the week
     timezone: str = "UTC"  # an IANA name, such as Europe/Berlin
@@ -105,6 +113,7 @@ class Config(Section):
     search: SearchConfig = SearchConfig()
     gate: GateConfig = GateConfig()
     retention: RetentionConfig = RetentionConfig()
+    log: LogConfig = LogConfig()
     flow: FlowConfig = FlowConfig()
     schedules: list[Schedule] = []
 

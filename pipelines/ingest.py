@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines import chunk, collect, embed, evaluate, index, parse
+from pipelines import chunk, collect, embed, evaluate, index, logs, parse
 from pipelines.config import Config
 from pipelines.errors import ConflictError, GateFailed, InputError
 from pipelines.estimate import estimate, remember_rate
@@ -100,10 +100,13 @@ def prepare(
         recompute=recompute,
         progress=progress,
     )
+    logs.stage_finished("collect", collected)
     if loading and collected.added + collected.changed >= index.WORTH_A_PROCESS:
         loading.start()
     parsed = parse.run(config, workspace, recompute=recompute, progress=progress)
+    logs.stage_finished("parse", parsed, quarantined=len(parsed.quarantined))
     chunked = chunk.run(config, workspace, recompute=recompute, progress=progress)
+    logs.stage_finished("chunk", chunked)
     forecast = forecast_of(config, workspace, allow_mass_delete=allow_mass_delete)
     return Prepared(collected, parsed, chunked, forecast)
 
@@ -152,6 +155,7 @@ def run(
     """
     began = time.monotonic()
     progress = progress or Silent()
+    logs.about(index=config.index.name, version=None, snapshot=None)
     with locked(workspace), index.Loading(config, workspace) as loading:
         place = begin_record(config, workspace) if record else None
         prepared = prepare(
@@ -167,6 +171,7 @@ def run(
         if loading.started:
             loading.begin()  # beside the encoder
         embedded = embed.run(config, workspace, recompute=recompute, progress=progress)
+        logs.stage_finished("embed", embedded)
         remember_rate(config, workspace, embedded.embedded, embedded.encode_seconds)
         report = report_of(prepared, embedded)
         built = index.build(
@@ -178,8 +183,16 @@ def run(
             loading=loading if loading.started else None,
             progress=progress,
         )
-        finished = finish(config, workspace, report, built, publish=publish, reason=reason, began=began)
-        return recorded(config, place, finished) if place else finished
+        logs.about(version=built.version, snapshot=built.snapshot)
+        logs.stage_finished("build", built)
+        report = finish(config, workspace, report, built, publish=publish, reason=reason, began=began)
+        for stage in ("evaluate", "publish"):
+            logs.event("stage.finished", stage=stage, seconds=report["seconds"][stage])
+        if place:
+            report = recorded(config, place, report)
+            logs.event("stage.finished", stage="record", seconds=report["seconds"]["record"])
+        logs.event("run.finished", seconds=report["seconds"]["total"], published=report["published"])
+        return report
 
 
 def report_of(prepared: Prepared, embedded: embed.EmbedReport) -> dict[str, Any]:
@@ -270,6 +283,8 @@ def check_gate(config: Config, workspace: Workspace, built: index.BuildReport) -
             f" {built.active_version} has {decision['active']:.3f}: it is not published",
             hint=f"snapdex diff {built.active_version} {built.version}; to insist: snapdex publish {built.version}",
             gate=decision,
+            version=built.version,
+            snapshot=built.snapshot,
         )
     return decision
 

@@ -1,4 +1,4 @@
-"""What the operator of one index asks for, each in one call: look a version up, forget, roll back, note a run."""
+"""What the operator of one index asks for, each in one call: versions, forgetting, rolling back, runs, usage."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -7,8 +7,8 @@ from pipelines import index
 from pipelines.changes import Changes
 from pipelines.config import Config
 from pipelines.files import Workspace
-from pipelines.index import quarantine, retention
-from pipelines.index.catalog import Version, set_runs
+from pipelines.index import quarantine, retention, retrievals
+from pipelines.index.catalog import Version, set_runs, versions
 from pipelines.index.history import diff
 from pipelines.index.publish import rollback_target
 
@@ -44,6 +44,22 @@ def forget(config: Config, workspace: Workspace, *, dry_run: bool = False) -> di
         index.migrate(connection)
         found = index.get_index(connection, config.index.name)
         return asdict(retention.forget(connection, found, config.retention, dry_run=dry_run))
+
+
+def measured(config: Config, workspace: Workspace, metric: str, *, last: int) -> list[tuple[int, float]]:
+    """(version, value) of the last so many versions that were measured by this metric, oldest first."""
+    with index.connect(index.database_url(workspace)) as connection, index.translated_errors():
+        index.migrate(connection)
+        found = versions(connection, index.get_index(connection, config.index.name))
+    values = [(version.number, (version.metrics or {}).get(metric)) for version in found]
+    return [(number, value) for number, value in values if value is not None][:last][::-1]
+
+
+def usage(config: Config, workspace: Workspace, *, weeks: int) -> retrievals.Usage:
+    """What readers asked for in the last so many weeks. Raises `NotFoundError` where no version is active."""
+    with index.connect(index.database_url(workspace)) as connection, index.translated_errors():
+        index.migrate(connection)
+        return retrievals.usage(connection, index.get_index(connection, config.index.name), weeks)
 
 
 @dataclass(frozen=True)

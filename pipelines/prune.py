@@ -1,7 +1,8 @@
 """Prune: reclaim what nothing needs any more, in the database and in the stores.
 
 First everything is read that says what is needed: versions in the database, the manifests of the workspace, what is
-recorded in git. If any of that fails, it raises, and nothing is deleted. Then rows go, then entries of stores.
+recorded in git. If any of that fails, it raises, and nothing is deleted. Then rows go, also those of the log
+of searches that are older than `log.keep_days`, then entries of stores.
 """
 
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from pipelines import index, recorded
 from pipelines.compact import compact
 from pipelines.config import Config
 from pipelines.files import Store, Workspace, parse_manifest
+from pipelines.index import retrievals
 from pipelines.ingest import locked
 from pipelines.manifests import chunks_rows, document_from_row, elements_rows, vectors_store
 from pipelines.model import Revision
@@ -42,7 +44,7 @@ def prune(
 ) -> dict[str, Any]:
     """Delete what no version, manifest or record needs; returns what was (or would be) deleted.
 
-    `rows` by table of the index, `store` by store: entries, bytes, segments. Raises `ConflictError` when a run works in
+    `rows` by table, `store` by store: entries, bytes, segments. Raises `ConflictError` when a run works in
     the workspace for longer than `wait_seconds`.
     """
     with locked(workspace, wait_seconds):
@@ -52,9 +54,11 @@ def prune(
             found = index.find_index(connection, config.index.name)
             needed = _needed(config, workspace, index.needed_revisions(connection))
             forgotten = _unneeded(workspace, needed)
-            rows = None
+            rows: dict[str, int] = {}
             if found is not None:
-                rows = index.garbage(connection, found) if dry_run else index.prune(connection, found, progress)
+                rows = asdict(index.garbage(connection, found) if dry_run else index.prune(connection, found, progress))
+                forget_searches = retrievals.expired if dry_run else retrievals.expire
+                rows["retrieval_log"] = forget_searches(connection, found, config.log.keep_days)
         report = {}
         for name, segments in forgotten.items():
             store = workspace.store(name)
@@ -66,7 +70,7 @@ def prune(
     return {
         "index": config.index.name,
         "dry_run": dry_run,
-        "rows": asdict(rows) if rows else {},
+        "rows": rows,
         "store": report,
     }
 

@@ -1,6 +1,7 @@
 """The entry point: maps every ending to its exit code."""
 
 import errno
+import logging
 import os
 import signal
 import sys
@@ -8,6 +9,7 @@ from types import FrameType
 
 import click
 
+from pipelines import logs
 from pipelines.cli.app import cli
 from pipelines.errors import ServiceUnavailable, SnapdexError
 
@@ -31,6 +33,8 @@ def _terminated(number: int, frame: FrameType | None) -> None:
 
 def run(arguments: list[str]) -> int:
     try:
+        if logs.wanted():
+            logs.to_stderr()
         result = cli.main(arguments, prog_name="snapdex", standalone_mode=False)
         sys.stdout.flush()
     except SnapdexError as error:
@@ -48,6 +52,10 @@ def run(arguments: list[str]) -> int:
         if error.errno not in NO_ROOM:
             raise
         return _say(f"there is no room to write: {error}", f"make room; {GOES_ON}", ServiceUnavailable.exit_code)
+    except Exception as error:
+        if logs.LOGGER.isEnabledFor(logging.INFO):  # a bug; its traceback follows as text
+            logs.event("failed", level=logging.ERROR, exit_code=1, error=type(error).__name__)
+        raise
     except SystemExit:  # how click ends when the reader of our output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
@@ -55,7 +63,10 @@ def run(arguments: list[str]) -> int:
 
 
 def _say(message: str, hint: str, exit_code: int) -> int:
-    click.echo(f"error: {message}\nhint: {hint}", err=True)
+    if logs.LOGGER.isEnabledFor(logging.INFO):
+        logs.event("failed", level=logging.ERROR, exit_code=exit_code, error=message, hint=hint)
+    else:
+        click.echo(f"error: {message}\nhint: {hint}", err=True)
     return exit_code
 
 

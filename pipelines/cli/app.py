@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from pipelines import logs
 from pipelines.config import Config, load_config
 from pipelines.errors import ConfigError
 from pipelines.files import Workspace
@@ -28,6 +29,7 @@ COMMANDS = {  # command: module; a module is imported when one of its commands i
     "eval": "evaluate",
     "gate": "evaluate",
     "log": "history",
+    "usage": "usage",
     "show": "history",
     "diff": "history",
     "publish": "pointer",
@@ -86,8 +88,8 @@ class Settings:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """Bars on stderr for a person who waits; nothing for scripts and with --quiet."""
-        if self.quiet or not sys.stderr.isatty():
+        """Bars on stderr for a person who waits; nothing for scripts, with --quiet, and where events go there."""
+        if self.quiet or logs.wanted() or not sys.stderr.isatty():
             yield Silent()
             return
         from pipelines.cli.bars import Bars

@@ -58,6 +58,7 @@ def _print(plan: dict[str, Any], *, err: bool = False) -> None:
         line("also in", f"{safe(each['document'])}{where}: the same content")
     line("versions", ", ".join(f"v{number}" for number in plan["versions"]) or "none")
     line("chunks", f"{plan['chunks']['erased']:,}; {plan['chunks']['shared']:,} that other documents share stay")
+    line("log", f"{plan['searches']:,} searches of readers lose its name")
     line("segments", ", ".join(f"{count:,} of {name}" for name, count in plan["segments"].items()) or "none")
     where = f" ({', '.join(plan['dvc_places'])})" if plan["dvc_places"] else ""
     line("DVC objects", f"{plan['dvc_objects']:,}{where}")

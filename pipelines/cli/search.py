@@ -37,7 +37,8 @@ def search(
     """
     from pipelines.index import open_index
 
-    with open_index(settings.config.index.name, workspace=settings.workspace.root, config=settings.config) as reader:
+    config = settings.config
+    with open_index(config.index.name, workspace=settings.workspace.root, config=config, log=True) as reader:
         result = reader.search(query, k=k, at=at, mode=mode, filter=dict(map(_filter, filters)), exact=exact)
     if settings.json:
         emit_json(result)

@@ -95,7 +95,7 @@ def _plan(
     objects: Objects | None,
 ) -> dict[str, Any]:
     by_index = {name: survey(connection, row, scope.documents[name], scope.contents) for name, row in indexes.items()}
-    scope.touched |= {name for name, rows in by_index.items() if rows.chunks or scope.documents[name]}
+    scope.touched |= {n for n, rows in by_index.items() if rows.chunks or rows.searches or scope.documents[n]}
     counts = by_index.values()
     own = survey(connection, indexes[scope.index], [scope.document], []) if scope.index in indexes else None
     places = {oid: objects.places(oid) for oid in scope.objects} if objects else {}
@@ -109,6 +109,7 @@ def _plan(
         "versions": own.versions if own else [],
         "documents": sum(each.documents for each in counts),
         "chunks": {"erased": sum(c.chunks for c in counts), "shared": sum(c.shared_chunks for c in counts)},
+        "searches": sum(each.searches for each in counts),
         "segments": {name: len(paths) for name, paths in segments.items()},
         "dvc_objects": sum(bool(found) for found in places.values()),
         "dvc_places": sorted({place for found in places.values() for place in found}),
@@ -117,7 +118,7 @@ def _plan(
 
 
 def _refuse(scope: Scope, plan: dict[str, Any], *, copies: bool, dry_run: bool) -> None:
-    nothing = not (scope.contents or plan["already_erased"] or plan["versions"])
+    nothing = not (scope.contents or plan["already_erased"] or plan["versions"] or plan["searches"])
     if nothing and not any(m.uri == scope.document and m.index == scope.index for m in scope.known.mentions()):
         raise NotFoundError(
             f"index {scope.index} has no document {scope.document}, and never had as far as is known",

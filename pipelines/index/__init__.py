@@ -4,6 +4,7 @@
     db.py        connections and errors        seal.py      rows to a version          history.py   log, show, diff
     migrate.py   the schema                    build.py     manifests to a version     publish.py   the pointer
     catalog.py   indexes, spaces, versions     forecast.py  what a state would change  quarantine.py
+    reader.py    search from Python            retrievals.py  the log of searches
 
 The SQL of search lives in sql/functions.sql, because readers in other languages call it too.
 """

@@ -18,6 +18,7 @@ from pipelines.index.db import Connection
 from pipelines.index.prune import drop_repeated_frequencies
 from pipelines.index.publish import actor
 from pipelines.index.retention import lock, note
+from pipelines.index.retrievals import erase_names, naming
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Rows:
     documents: int
     chunks: int
     shared_chunks: int  # of erased documents, and of others too: these stay
+    searches: int  # of the retrieval log: they lose the name
 
 
 def held(connection: Connection, index: Index, documents: Collection[str]) -> list[Held]:
@@ -139,7 +141,9 @@ def survey(connection: Connection, index: Index, documents: Collection[str], con
             {"contents": [bytes.fromhex(content) for content in contents], "documents": list(documents)},
         ).fetchone()
     assert counted is not None
-    return Rows([number for (number,) in versions], *map(int, counted))
+    named, own, shared = map(int, counted)
+    searches = naming(connection, index, documents)
+    return Rows([number for (number,) in versions], named, own, shared, searches)
 
 
 def erase(connection: Connection, index: Index, documents: Collection[str], contents: Collection[str]) -> int:
@@ -172,6 +176,7 @@ def erase(connection: Connection, index: Index, documents: Collection[str], cont
         _correct_statistics(connection, values)
         deleted = _delete(connection, index, values)
         _scrub_reports(connection, index, documents)
+        done += erase_names(connection, index, documents)
         if done or deleted:
             hashes = sorted(name.removeprefix("erased:") for name in values["names"])
             note(connection, index, "erase", {"document_sha256": hashes, "rows": deleted})

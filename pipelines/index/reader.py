@@ -1,6 +1,7 @@
 """`open_index`: search from Python, without Prefect, DVC, MLflow or torch on the way in."""
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from pipelines.errors import ConfigError
 from pipelines.files import Workspace
 from pipelines.index.catalog import Version, get_index, get_version
 from pipelines.index.db import Connection, connect, database_url, translated_errors
+from pipelines.index.retrievals import RetrievalLog
 from pipelines.index.search import Result, plain, search
 from pipelines.models import resolve_model
 
@@ -20,11 +22,14 @@ QueryEncoder = Callable[[str, Version], Sequence[float]]  # a query, and the ver
 class Reader:
     """An open index. One query sees one version; between queries the pointer may move."""
 
-    def __init__(self, connection: Connection, name: str, config: Config, encode: QueryEncoder) -> None:
+    def __init__(
+        self, connection: Connection, name: str, config: Config, encode: QueryEncoder, log: RetrievalLog | None = None
+    ) -> None:
         self.connection = connection
         self.name = name
         self.config = config
         self._encode = encode
+        self._log = log
 
     def search(
         self,
@@ -40,23 +45,31 @@ class Reader:
 
         `at`: a version (`v3`, a tag, a snapshot prefix) instead of the active one. The query is embedded with the
         model of that version, whatever params.yaml says now: a rollback brings the old model back.
+
+        A search goes to the retrieval log as the section `log` says.
         """
         mode = mode or self.config.search.mode
         query = plain(query)
         with translated_errors():
             version = get_version(self.connection, get_index(self.connection, self.name), at or "active")
-        return search(
+        k = self.config.search.k if k is None else k
+        vector = None if mode == "lexical" else self._encode(query, version)
+        began = time.monotonic()
+        result = search(
             self.connection,
             self.name,
             query,
-            vector=None if mode == "lexical" else self._encode(query, version),
-            k=self.config.search.k if k is None else k,
+            vector=vector,
+            k=k,
             mode=mode,
             at=version.number,
             filter=filter,
             dense_weight=self.config.search.dense_weight,
             exact=exact,
         )
+        if self._log:
+            self._log.write(result, k=k, seconds=time.monotonic() - began)
+        return result
 
 
 @contextmanager
@@ -66,10 +79,13 @@ def open_index(
     workspace: Path | None = None,
     config: Config | None = None,
     encode: QueryEncoder | None = None,
+    log: bool | None = None,
 ) -> Iterator[Reader]:
     """A reader of the index `name` (default: the one in params.yaml) of a workspace (default: `SNAPDEX_HOME`, or here).
 
-    `encode`: from a query to its vector; by default the model of the version, loaded when a query needs it.
+    `encode`: from a query to its vector; by default the model of the version, loaded when a query needs it. `log`:
+    whether searches go to the retrieval log as the parameters say; by default not those of who brings parameters of
+    its own, such as an evaluation.
     """
     home = Workspace((workspace or Path(os.environ.get("SNAPDEX_HOME") or ".")).resolve())
     if config is None and not home.params.exists() and not os.environ.get("SNAPDEX_DATABASE_URL"):
@@ -94,4 +110,5 @@ def open_index(
         return vector
 
     with connect(database_url(home)) as connection:
-        yield Reader(connection, name or settings.index.name, settings, encode or with_model)
+        retrievals = RetrievalLog(connection, settings.log) if log or (log is None and config is None) else None
+        yield Reader(connection, name or settings.index.name, settings, encode or with_model, retrievals)

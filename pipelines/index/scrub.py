@@ -33,11 +33,11 @@ def rewrite_tables(connection: Connection, index: Index) -> None:
     if connection.info.server_version >= CLEAR_STATISTICS:  # ANALYZE keeps those of a table that is empty now
         connection.execute(
             "SELECT pg_clear_attribute_stats(schemaname, tablename, attname, inherited) FROM pg_stats"
-            " WHERE schemaname = %s",
+            " WHERE schemaname = %s OR (schemaname, tablename) = ('snapdex', 'retrieval_log')",
             [index.schema],
         )
     connection.execute("SET maintenance_work_mem = '1GB'")
-    for table in [*tables, sql.Identifier("snapdex", "version")]:
+    for table in [*tables, *(sql.Identifier("snapdex", name) for name in ("version", "retrieval_log"))]:
         connection.execute(sql.SQL("VACUUM (FULL, ANALYZE) {}").format(table))
     connection.execute("VACUUM (FULL) pg_catalog.pg_statistic")
     connection.execute("RESET maintenance_work_mem")

@@ -44,9 +44,9 @@ def environment(**more):
 def test_what_is_declared_is_there_and_what_is_not_goes(workspace, deployments):
     from flows.deploy import deploy
 
-    four = {f"handbook-{flow}" for flow in ("ingest", "evaluate", "maintain", "rollback")}
+    five = {f"handbook-{flow}" for flow in ("ingest", "evaluate", "maintain", "usage", "rollback")}
     first = deploy(workspace)
-    assert (set(deployments()), first["removed"]) == (four, [])
+    assert (set(deployments()), first["removed"]) == (five, [])
     assert deploy(workspace) == first
 
     schedule(
@@ -54,14 +54,16 @@ def test_what_is_declared_is_there_and_what_is_not_goes(workspace, deployments):
         'cron: "0 6 * * 1-5", timezone: Europe/Berlin, record: true',
         'cron: "0 12 * * 6", overrides: [chunk.max_tokens=200]',
         'index: legal, cron: "30 6 * * *", sources: [docs/guides]',
+        'flow: usage, cron: "0 7 * * 1"',
     )
     deploy(workspace)
     found = deployments()
-    assert set(found) == four | {name.replace("handbook", "legal") for name in four}
+    assert set(found) == five | {name.replace("handbook", "legal") for name in five}
     by_cron = {each.schedule.cron: each for each in found["handbook-ingest"].schedules}
     weekdays, saturdays = by_cron["0 6 * * 1-5"], by_cron["0 12 * * 6"]
     assert (weekdays.schedule.timezone, weekdays.parameters["record"]) == ("Europe/Berlin", True)
     assert saturdays.parameters["overrides"] == ["chunk.max_tokens=200"]
+    assert found["handbook-usage"].schedules[0].schedule.cron == "0 7 * * 1"
     legal = found["legal-ingest"]
     assert (legal.parameters["index"], legal.parameters["sources"]) == ("legal", ["docs/guides"])
     assert {"snapdex", "snapdex-scheduled", "index:legal"} <= set(legal.tags)
@@ -72,8 +74,10 @@ def test_what_is_declared_is_there_and_what_is_not_goes(workspace, deployments):
 
     schedule(workspace)
     third = deploy(workspace)
-    assert set(deployments()) == four
-    assert third["removed"] == [f"{flow}/legal-{flow}" for flow in ("evaluate", "ingest", "maintain", "rollback")]
+    assert set(deployments()) == five
+    assert third["removed"] == [
+        f"{flow}/legal-{flow}" for flow in ("evaluate", "ingest", "maintain", "rollback", "usage")
+    ]
     assert deployments()["handbook-ingest"].schedules == []
 
 

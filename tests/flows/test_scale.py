@@ -2,9 +2,12 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
+import psutil
 import pytest
 
 DOCUMENTS = 24
@@ -90,6 +93,36 @@ def test_batches_do_the_work_and_not_the_stage(handbook, monkeypatch):
     assert embed.run(config, handbook, done=embedded).embedded == sum(each.embedded for each in embedded)
     assert not embed.batches(config, handbook)
     assert not parse.batches(config, handbook)
+
+
+def test_processes_end_with_a_flow_that_is_killed(handbook):
+    from prefect.settings import PREFECT_API_URL
+
+    settings = [f"--set={each}" for each in (*SPREAD, "flow.runner=processes")]
+    command = [sys.executable, "-m", "flows.ingest", "--home", handbook.root, *settings]
+    environment = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value()}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as flow:
+        family = psutil.Process(flow.pid)
+        give_up = time.monotonic() + 180
+        while not any("pipelines.parse.worker" in line_of(each) for each in family.children(recursive=True)):
+            assert flow.poll() is None and time.monotonic() < give_up
+            time.sleep(0.02)
+        orphans = [each for each in family.children(recursive=True) if "postgres" not in line_of(each)]
+        flow.kill()
+    assert len(orphans) >= 3  # two that take batches, and one that parses
+    _, alive = psutil.wait_procs(orphans, timeout=10)
+    left = [line_of(each) for each in alive if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    for each in alive:
+        each.kill()
+    assert left == []
+
+
+def line_of(process):
+    """The command line of a process, empty where it is gone."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def test_a_runner_that_is_not_installed_says_what_to_install(handbook, monkeypatch):

@@ -349,3 +349,65 @@ BEGIN
 END $$;
 
 CREATE OR REPLACE VIEW snapdex.active_chunks AS SELECT * FROM snapdex._active_chunks();
+
+-- -- the retrieval log ------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION snapdex.log_retrieval(
+    index text, version int, mode text, k int, hits int, seconds float8, share float8, query text, documents text[])
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET lock_timeout = '100ms' AS $$
+-- A reader does not wait for its row to be on disk, nor for an erasure that rewrites the table.
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    LOCK TABLE snapdex.retrieval_log IN ROW EXCLUSIVE MODE;  -- an erasure is over before we look at what was erased
+    INSERT INTO snapdex.retrieval_log (index_id, version, mode, k, hits, abstained, seconds, share, query, documents)
+    SELECT i.id, log_retrieval.version, log_retrieval.mode, log_retrieval.k, log_retrieval.hits, log_retrieval.hits = 0,
+           log_retrieval.seconds, log_retrieval.share, CASE WHEN d.erased = 0 THEN log_retrieval.query END, d.kept
+    FROM snapdex.index i CROSS JOIN LATERAL (
+        SELECT coalesce(array_agg(x.name ORDER BY x.place) FILTER (WHERE NOT x.erased), '{}') AS kept,
+               count(*) FILTER (WHERE x.erased) AS erased
+        FROM (SELECT u.name, u.place, EXISTS (
+                  SELECT FROM snapdex.erasure e WHERE e.index_id = i.id
+                  AND e.document_sha256 = encode(sha256(convert_to(u.name, 'UTF8')), 'hex')) AS erased
+              FROM unnest(log_retrieval.documents) WITH ORDINALITY AS u (name, place)) x) d
+    WHERE i.name = log_retrieval.index;
+END $$;
+
+CREATE OR REPLACE FUNCTION snapdex._retrieval_weekly()
+RETURNS TABLE (index text, week date, searches bigint, logged bigint, unanswered float8, p50_ms float8, p95_ms float8)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $$
+-- A search that was logged with share s stands for 1 / s of them.
+BEGIN
+    RETURN QUERY
+        SELECT i.name::text, date_trunc('week', l.at AT TIME ZONE 'UTC')::date, round(sum(1 / l.share))::bigint, count(*),
+               coalesce(sum(1 / l.share) FILTER (WHERE l.abstained), 0) / sum(1 / l.share),
+               1000 * percentile_cont(0.5) WITHIN GROUP (ORDER BY l.seconds),
+               1000 * percentile_cont(0.95) WITHIN GROUP (ORDER BY l.seconds)
+        FROM snapdex.retrieval_log l JOIN snapdex.index i ON i.id = l.index_id GROUP BY 1, 2;
+END $$;
+
+CREATE OR REPLACE VIEW snapdex.retrieval_weekly AS SELECT * FROM snapdex._retrieval_weekly();
+
+CREATE OR REPLACE FUNCTION snapdex.most_retrieved(index text, since timestamptz, k int DEFAULT 20)
+RETURNS TABLE (document text, searches bigint) LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $$
+BEGIN
+    RETURN QUERY
+        SELECT d.name, round(sum(1 / l.share))::bigint AS times
+        FROM snapdex.index i JOIN snapdex.retrieval_log l ON l.index_id = i.id CROSS JOIN unnest(l.documents) AS d (name)
+        WHERE i.name = most_retrieved.index AND l.at >= since
+        GROUP BY d.name ORDER BY times DESC, d.name COLLATE "C" LIMIT most_retrieved.k;
+END $$;
+
+CREATE OR REPLACE FUNCTION snapdex.never_retrieved(index text, since timestamptz) RETURNS SETOF text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $$
+-- Documents of the active version, in order, that no logged search has returned since.
+DECLARE
+    v snapdex.version := snapdex._resolve(index, NULL);
+BEGIN
+    RETURN QUERY EXECUTE format(
+        'SELECT m.document::text FROM %I.membership m
+         WHERE m.from_version <= $2 AND m.to_version > $2 AND m.revision_id <> 0 AND NOT EXISTS (
+             SELECT FROM (SELECT DISTINCT d.document FROM snapdex.retrieval_log l CROSS JOIN unnest(l.documents) AS d (document)
+                          WHERE l.index_id = $1 AND l.at >= $3) r WHERE r.document = m.document)
+         ORDER BY m.document COLLATE "C"',
+        snapdex._schema(v.index_id)) USING v.index_id, v.number, since;
+END $$;

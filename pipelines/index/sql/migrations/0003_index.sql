@@ -1,0 +1,1 @@
+-- Nothing: the log of searches is shared.
