@@ -11,9 +11,10 @@ from pipelines.errors import ConfigError
 from pipelines.files import Workspace
 from pipelines.index.catalog import Version, get_index, get_version
 from pipelines.index.db import Connection, connect, database_url, translated_errors
-from pipelines.index.search import Result, plain, search
+from pipelines.index.search import Result, evidence, plain, search
 from pipelines.models import resolve_model
 
+UNLEARNED_WEIGHT = 0.5  # of the dense score, for a version without a golden set of some size
 QueryEncoder = Callable[[str, Version], Sequence[float]]  # a query, and the version that it goes to
 
 
@@ -41,22 +42,42 @@ class Reader:
         `at`: a version (`v3`, a tag, a snapshot prefix) instead of the active one. The query is embedded with the
         model of that version, whatever params.yaml says now: a rollback brings the old model back.
         """
-        mode = mode or self.config.search.mode
         query = plain(query)
         with translated_errors():
             version = get_version(self.connection, get_index(self.connection, self.name), at or "active")
+        asked = mode or self.config.search.mode
+        mode, weight = self._mode(asked, version)
         return search(
             self.connection,
             self.name,
             query,
-            vector=None if mode == "lexical" else self._encode(query, version),
+            vector=None if asked == "lexical" else self._encode(query, version),
             k=self.config.search.k if k is None else k,
             mode=mode,
             at=version.number,
             filter=filter,
-            dense_weight=self.config.search.dense_weight,
+            dense_weight=weight,
             exact=exact,
         )
+
+    def evidence(self, query: str, *, at: str | int | None = None, exact: bool = False) -> tuple[float, float]:
+        """What speaks for an answer: the similarity of the nearest chunk, and the share of the query's weight in words
+        that one chunk has. A version that was calibrated abstains below its threshold (see docs/evaluation.md).
+        """
+        query = plain(query)
+        with translated_errors():
+            version = get_version(self.connection, get_index(self.connection, self.name), at or "active")
+        return evidence(
+            self.connection, self.name, query, vector=self._encode(query, version), at=version.number, exact=exact
+        )
+
+    def _mode(self, mode: str, version: Version) -> tuple[str, float]:
+        """How the version is searched: a fusion of which one leg has all the weight is that leg."""
+        weight = self.config.search.dense_weight
+        if weight != "learned":
+            return mode, weight
+        learned = (version.calibration or {}).get("dense_weight", UNLEARNED_WEIGHT)
+        return {0.0: "lexical", 1.0: "dense"}.get(learned, mode) if mode == "hybrid" else mode, learned
 
 
 @contextmanager
