@@ -18,6 +18,7 @@ NAMES = (
     "recall",
     "history",
     "aborted",
+    "abstain",
     "scifact",
     "encode",
 )  # the quick ones first

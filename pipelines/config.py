@@ -1,7 +1,7 @@
 """`params.yaml` as typed, frozen sections: one section per stage, unknown keys and wrong types refused by name."""
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -58,7 +58,8 @@ class EmbedConfig(Section):
 class SearchConfig(Section):
     mode: Literal["hybrid", "dense", "lexical"] = "hybrid"
     k: int = Field(10, gt=0)
-    dense_weight: float = Field(0.5, ge=0, le=1)  # share of the dense score in hybrid search
+    dense_weight: Literal["learned"] | Annotated[float, Field(ge=0, le=1)] = "learned"  # share of the dense score
+    false_refusals: float = Field(0.05, ge=0, lt=1)  # share of answerable queries that may be refused; 0: none is
 
 
 class GateConfig(Section):

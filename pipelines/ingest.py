@@ -21,7 +21,7 @@ from pipelines.files import Workspace
 from pipelines.manifests import read_chunks
 from pipelines.model import Quarantined
 from pipelines.progress import Progress, Silent
-from pipelines.quality import evaluate_version, measure, measured
+from pipelines.quality import adopt, evaluate_version, measure, measured
 from pipelines.record import Place, begin_record, complete_record
 
 LOCK_SECONDS = 0.5  # between two looks at the lock of a workspace
@@ -219,7 +219,10 @@ def finish(
 ) -> dict[str, Any]:
     """Publish what was built, unless there is nothing to publish or somebody decided against this version before."""
     started = time.monotonic()
-    metrics = measured(config, workspace, built.snapshot) or measure(config, workspace, built.version, built.snapshot)
+    if metrics := measured(config, workspace, built.snapshot):
+        adopt(config, workspace, built.version, metrics)
+    else:
+        metrics = measure(config, workspace, built.version, built.snapshot)
     evaluated = time.monotonic()
     note = None
     published = False

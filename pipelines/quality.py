@@ -8,17 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines import evaluate, index
+from pipelines.calibrate import learn
 from pipelines.config import Config
 from pipelines.errors import NotFoundError
 from pipelines.evaluate.outputs import Metrics, conditions, read_metrics, size_metrics, write_metrics
 from pipelines.files import Workspace
 from pipelines.index.build import read_recorded
-from pipelines.index.catalog import get_index, get_version, set_metrics
+from pipelines.index.catalog import get_index, get_version, set_calibration, set_metrics
 from pipelines.index.sizes import sizes_of
 from pipelines.progress import Progress
 
 WORST = 20  # queries that are shown with what was returned
 SHOWN = 5  # documents of each
+LEARNED = "learned_"  # begins the names of what is kept as the version's calibration
 
 
 @dataclass(frozen=True)
@@ -84,23 +86,52 @@ def measure(
     with index.connect(index.database_url(workspace)) as connection, index.translated_errors():
         index.migrate(connection)
         opened = get_index(connection, name)
-        if get_version(connection, opened, version).snapshot != snapshot:
+        row = get_version(connection, opened, version)
+        if row.snapshot != snapshot:
             raise NotFoundError(
                 f"version {version} of this database is not the snapshot {snapshot[:12]} that the files describe",
                 hint="load it: dvc repro --force --single-item build",
             )
         sizes = sizes_of(connection, opened, version)
     metrics = size_metrics(sizes.documents, sizes.occurrences, sizes.tokens) | {"queries": len(queries)}
+    if queries:
+        learned = learn(config, workspace, version) if row.calibration is None else row.calibration
+        if learned:
+            with index.connect(index.database_url(workspace)) as connection, index.translated_errors():
+                set_calibration(connection, opened, version, learned)  # before it is searched as readers search it
+        metrics |= {f"{LEARNED}{name}": value for name, value in learned.items()}
     per_query: dict[str, dict[str, float]] = {}
     if queries:
         found = evaluate_version(config, workspace, queries, version, exact=True, progress=progress)
         metrics |= found.metrics
         per_query = found.per_query
-    numbers = {name: value for name, value in metrics.items() if not isinstance(value, str)}
     with index.connect(index.database_url(workspace)) as connection, index.translated_errors():
-        set_metrics(connection, opened, version, numbers)
+        set_metrics(connection, opened, version, _numbers(metrics))
     metrics |= conditions(snapshot, workspace.root / config.gate.golden if queries else None, config.search)
     return write_metrics(workspace, name, metrics, per_query, sizes.tokens)
+
+
+def adopt(config: Config, workspace: Workspace, version: int, metrics: Metrics | None) -> None:
+    """Give a version what was measured and learned of its snapshot by another database, if this one knows nothing.
+
+    `metrics`: what `data/metrics/` says, now or at a commit. Those of another snapshot are left alone.
+    """
+    if metrics is None:
+        return
+    with index.connect(index.database_url(workspace)) as connection, index.translated_errors():
+        opened = get_index(connection, config.index.name)
+        row = get_version(connection, opened, version)
+        if row.metrics is not None or not row.snapshot.startswith(str(metrics.get("snapshot", "none"))):
+            return
+        learned = {name.removeprefix(LEARNED): metrics[name] for name in metrics if name.startswith(LEARNED)}
+        if learned:
+            set_calibration(connection, opened, version, learned)
+        set_metrics(connection, opened, version, _numbers(metrics))
+
+
+def _numbers(metrics: Metrics) -> dict[str, float]:
+    of_others = {name for name, value in metrics.items() if isinstance(value, str) or name.startswith(LEARNED)}
+    return {name: metrics[name] for name in metrics.keys() - of_others}
 
 
 def drift(

@@ -3,10 +3,12 @@
 A recorded version has the tag `snapdex/<index>/v<number>-<first 12 digits of its snapshot>` (see pipelines/record).
 """
 
+import json
 import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from pipelines.errors import IntegrityError, NotFoundError
 from pipelines.files import Workspace
@@ -86,6 +88,12 @@ def commit_of(workspace: Workspace, index: str, name: str) -> str:
 def manifests_at(workspace: Workspace, commit: str) -> dict[tuple[str, str], bytes]:
     """The bytes of all manifests at a commit, by (index, name)."""
     return {place: blob(workspace, blob_id) for place, blob_id in manifest_blobs(workspace, [commit])}
+
+
+def metrics_at(workspace: Workspace, commit: str, index: str) -> dict[str, Any] | None:
+    """What was measured at a commit; None where it has no such file."""
+    done = _git(workspace, "show", "--end-of-options", f"{commit}:./data/metrics/{index}.json")
+    return json.loads(done.stdout) if done.returncode == 0 else None
 
 
 def manifest_blobs(workspace: Workspace, revisions: Iterable[str]) -> Iterator[tuple[tuple[str, str], str]]:

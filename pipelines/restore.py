@@ -27,6 +27,7 @@ from pipelines.erased import (
     without_erased,
 )
 from pipelines.errors import ConflictError, InputError, IntegrityError, NotFoundError
+from pipelines.evaluate.outputs import Metrics, read_metrics
 from pipelines.failpoints import failpoint
 from pipelines.files import Manifest, Store, Workspace, atomic_write, parse_manifest
 from pipelines.index.catalog import Index
@@ -36,6 +37,7 @@ from pipelines.ingest import locked
 from pipelines.manifests import chunks_rows, vectors_store
 from pipelines.model import Revision
 from pipelines.progress import Progress, Silent
+from pipelines.quality import adopt
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Source:
     version: int
     snapshot: str
     erased: list[tuple[str, bytes]]  # hash of the URI and leaf of documents that these manifests have no row of
+    metrics: Metrics | None  # what was measured of it
 
 
 def restore(
@@ -75,6 +78,7 @@ def restore(
         with _manifests_in_scratch(workspace, name, source) as scratch:
             version, loaded = _version_of(config, workspace, scratch, source, progress or Silent())
         failpoint("restore.sealed")
+        adopt(config, workspace, version.number, source.metrics)
         url = index.database_url(workspace)
         with index.connect(url) as connection, index.translated_errors():
             row = index.get_index(connection, name)
@@ -119,6 +123,7 @@ def find(config: Config, workspace: Workspace, target: str | None) -> Source:
     name = config.index.name
     if target is None:
         commit = None
+        metrics = read_metrics(workspace, name)
         manifests = {
             kind: workspace.manifest(name, kind).read_bytes()
             for kind in recorded.MANIFESTS
@@ -127,6 +132,7 @@ def find(config: Config, workspace: Workspace, target: str | None) -> Source:
         where = "the workspace"
     else:
         commit = recorded.commit_of(workspace, name, _in_database(config, workspace, target) or target)
+        metrics = recorded.metrics_at(workspace, commit, name)
         every = recorded.manifests_at(workspace, commit)
         manifests = {kind: every[name, kind] for kind in recorded.MANIFESTS if (name, kind) in every}
         where = f"commit {commit[:12]}"
@@ -147,7 +153,7 @@ def find(config: Config, workspace: Workspace, target: str | None) -> Source:
             f" recorded is {facts['snapshot'][:12]}",
             hint="name a recorded version; or let `snapdex run` bring them together again",
         )
-    return Source(commit, manifests, int(facts["version"]), facts["snapshot"], erased)
+    return Source(commit, manifests, int(facts["version"]), facts["snapshot"], erased, metrics)
 
 
 def _in_database(config: Config, workspace: Workspace, target: str) -> str | None:

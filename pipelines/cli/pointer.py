@@ -8,10 +8,12 @@ from pipelines.cli.app import Settings, common
 from pipelines.cli.history import opened
 from pipelines.cli.output import emit_json
 from pipelines.errors import ConflictError
+from pipelines.evaluate.outputs import read_metrics
 from pipelines.index import Move, connect, database_url
 from pipelines.index import publish as move_forward
 from pipelines.index import rollback as move_back
 from pipelines.index.catalog import get_version, remove_tag, set_tag
+from pipelines.quality import adopt
 
 _REASON = click.option("--reason", metavar="TEXT", help="Kept in the log (`snapdex log --moves`).")
 
@@ -30,6 +32,7 @@ def publish(settings: Settings, version: str, reason: str | None) -> None:
         target = get_version(connection, index, version)
     if target.active:
         raise ConflictError(f"v{target.number} is active already", hint="snapdex log")
+    adopt(settings.config, settings.workspace, target.number, read_metrics(settings.workspace, index.name))
     url = database_url(settings.workspace)
     _done(settings, move_forward(lambda: connect(url), index.name, target.number, epoch=index.epoch, reason=reason))
 

@@ -12,11 +12,11 @@ from statistics import mean
 import numpy as np
 
 from pipelines.config import GateConfig
-from pipelines.evaluate.golden import Query, golden_queries, read_golden
+from pipelines.evaluate.golden import Query, golden_queries, read_golden, training_queries
 from pipelines.evaluate.metrics import Hit, query_metrics
 from pipelines.progress import Progress, Silent
 
-__all__ = ["Evaluation", "Query", "evaluate", "gate", "golden_queries", "read_golden"]
+__all__ = ["Evaluation", "Query", "evaluate", "gate", "golden_queries", "read_golden", "training_queries"]
 
 DEPTH = 200  # chunks asked for: enough for 100 distinct documents in most corpora
 RESAMPLES = 2000

@@ -46,6 +46,13 @@ def golden_queries(config: GateConfig, root: Path) -> list[Query]:
     return read_golden(path)
 
 
+def training_queries(config: GateConfig, root: Path) -> list[Query]:
+    """What may be learned from: `qrels/train.tsv` of a golden set in BEIR layout that has one, else all its queries."""
+    path = root / config.golden
+    has_part = config.golden and (path / "qrels" / "train.tsv").exists()
+    return read_golden(path, "train") if has_part else golden_queries(config, root)
+
+
 def _questions(path: Path) -> Iterator[Query]:
     for number, row in _rows(path):
         documents = row.get("documents", [])

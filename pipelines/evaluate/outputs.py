@@ -29,7 +29,7 @@ Metrics = dict[str, Any]
 
 def conditions(snapshot: str, golden: Path | None, search: SearchConfig) -> dict[str, str]:
     """What metrics are of: those of another golden set or another search say nothing about the documents."""
-    weight = f" {search.dense_weight:g}" if search.mode == "hybrid" else ""
+    weight = f" {search.dense_weight}" if search.mode == "hybrid" else ""
     return {
         "snapshot": snapshot[:HASH_DIGITS],
         "golden": golden_sha256(golden)[:HASH_DIGITS] if golden else "none",

@@ -72,6 +72,7 @@ class Version:
     dimension: int
     report: dict[str, Any]
     metrics: dict[str, float] | None
+    calibration: dict[str, float] | None
     git_commit: str | None
     dvc_md5: str | None
     prefect_run: str | None
@@ -84,7 +85,7 @@ _VERSION = """
            ARRAY(SELECT t.name FROM snapdex.tag t
                  WHERE (t.index_id, t.version) = (v.index_id, v.number) ORDER BY 1) AS tags,
            v.documents, v.chunks, v.recipe, s.fingerprint AS space, s.model, s.revision AS model_revision, s.dimension,
-           v.report, v.metrics, v.git_commit, v.dvc_md5, v.prefect_run, v.mlflow_run
+           v.report, v.metrics, v.calibration, v.git_commit, v.dvc_md5, v.prefect_run, v.mlflow_run
     FROM snapdex.version v JOIN snapdex.index i ON i.id = v.index_id JOIN snapdex.embedding_space s ON s.id = v.space_id
 """
 
@@ -269,6 +270,14 @@ def set_metrics(connection: Connection, index: Index, number: int, metrics: dict
     connection.execute(
         "UPDATE snapdex.version SET metrics = %s WHERE index_id = %s AND number = %s",
         [Jsonb(metrics), index.id, number],
+    )
+
+
+def set_calibration(connection: Connection, index: Index, number: int, calibration: dict[str, float]) -> None:
+    """Keep with a version what was learned for searching it; what stands there already stays, as all of its content."""
+    connection.execute(
+        "UPDATE snapdex.version SET calibration = coalesce(calibration, %s) WHERE index_id = %s AND number = %s",
+        [Jsonb(calibration), index.id, number],
     )
 
 

@@ -13,9 +13,10 @@ from pipelines.files import Workspace
 from pipelines.index.catalog import Version, get_index, get_version
 from pipelines.index.db import Connection, connect, database_url, translated_errors
 from pipelines.index.retrievals import RetrievalLog
-from pipelines.index.search import Result, plain, search
+from pipelines.index.search import Result, evidence, plain, search
 from pipelines.models import resolve_model
 
+UNLEARNED_WEIGHT = 0.5  # of the dense score, for a version without a golden set of some size
 QueryEncoder = Callable[[str, Version], Sequence[float]]  # a query, and the version that it goes to
 
 
@@ -48,12 +49,13 @@ class Reader:
 
         A search goes to the retrieval log as the section `log` says.
         """
-        mode = mode or self.config.search.mode
         query = plain(query)
         with translated_errors():
             version = get_version(self.connection, get_index(self.connection, self.name), at or "active")
+        asked = mode or self.config.search.mode
+        mode, weight = self._mode(asked, version)
         k = self.config.search.k if k is None else k
-        vector = None if mode == "lexical" else self._encode(query, version)
+        vector = None if asked == "lexical" else self._encode(query, version)
         began = time.monotonic()
         result = search(
             self.connection,
@@ -64,12 +66,31 @@ class Reader:
             mode=mode,
             at=version.number,
             filter=filter,
-            dense_weight=self.config.search.dense_weight,
+            dense_weight=weight,
             exact=exact,
         )
         if self._log:
             self._log.write(result, k=k, seconds=time.monotonic() - began)
         return result
+
+    def evidence(self, query: str, *, at: str | int | None = None, exact: bool = False) -> tuple[float, float]:
+        """What speaks for an answer: the similarity of the nearest chunk, and the share of the query's weight in words
+        that one chunk has. A version that was calibrated abstains below its threshold (see docs/calibration.md).
+        """
+        query = plain(query)
+        with translated_errors():
+            version = get_version(self.connection, get_index(self.connection, self.name), at or "active")
+        return evidence(
+            self.connection, self.name, query, vector=self._encode(query, version), at=version.number, exact=exact
+        )
+
+    def _mode(self, mode: str, version: Version) -> tuple[str, float]:
+        """How the version is searched: a fusion of which one leg has all the weight is that leg."""
+        weight = self.config.search.dense_weight
+        if weight != "learned":
+            return mode, weight
+        learned = (version.calibration or {}).get("dense_weight", UNLEARNED_WEIGHT)
+        return {0.0: "lexical", 1.0: "dense"}.get(learned, mode) if mode == "hybrid" else mode, learned
 
 
 @contextmanager

@@ -44,12 +44,12 @@ class RetrievalLog:
         if not self._open or random.random() >= self._config.share:
             return
         documents = list(dict.fromkeys(hit.document for hit in result.hits))
-        facts = [result.index, result.version, result.mode, k, len(result.hits), seconds, self._config.share]
+        facts = [result.index, result.version, result.mode, k, len(result.hits), result.abstained, seconds]
         try:
             with self._connection.transaction():  # a savepoint where the caller has one: an error stays in here
                 self._connection.execute(
-                    "SELECT snapdex.log_retrieval(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                    [*facts, self._kept(result.query), documents],
+                    "SELECT snapdex.log_retrieval(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                    [*facts, self._config.share, self._kept(result.query), documents],
                 )
         except psycopg.Error as error:
             self._open = not isinstance(error, _LASTING)
@@ -71,7 +71,7 @@ class Week:
     week: date  # its Monday, in UTC
     searches: int
     logged: int
-    unanswered: float  # share that found nothing
+    unanswered: float  # share that was abstained from
     p50_ms: float
     p95_ms: float
 

@@ -36,7 +36,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Result:
-    """The answer to a query; `abstained` says that nothing was found."""
+    """The answer to a query; `abstained` says that the version has nothing relevant, whatever the hits are."""
 
     index: str
     version: int
@@ -75,9 +75,12 @@ def search(
     with _refused_input(), translated_errors(), connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
             "WITH v AS MATERIALIZED (SELECT (snapdex._resolve(%(index)s, %(at)s)).*)"
-            " SELECT v.number, v.snapshot AS of_snapshot, h.* FROM v LEFT JOIN LATERAL snapdex.retrieve("
-            "%(index)s, %(mode)s, %(vector)s, %(query)s, %(k)s, %(filter)s, v.number, %(weight)s,"
-            " %(exact)s) h ON true ORDER BY h.rank",
+            " SELECT v.number, v.snapshot AS of_snapshot, e.abstained, h.* FROM v"
+            " LEFT JOIN LATERAL snapdex.retrieve(%(index)s, %(mode)s, %(vector)s, %(query)s, %(k)s, %(filter)s,"
+            " v.number, %(weight)s, %(exact)s) h ON true"
+            " LEFT JOIN LATERAL (SELECT e.abstained FROM snapdex.evidence(%(index)s, %(vector)s, %(query)s,"
+            " %(filter)s, v.number, %(exact)s) e"
+            " WHERE v.calibration ? 'threshold' AND %(vector)s::text IS NOT NULL) e ON true ORDER BY h.rank",
             {
                 "index": index,
                 "mode": mode,
@@ -91,7 +94,20 @@ def search(
             },
         ).fetchall()
     hits = [_hit(row) for row in rows if row["rank"] is not None]
-    return Result(index, rows[0]["number"], rows[0]["of_snapshot"], query, mode, not hits, hits)
+    abstained = not hits or bool(rows[0]["abstained"])
+    return Result(index, rows[0]["number"], rows[0]["of_snapshot"], query, mode, abstained, hits)
+
+
+def evidence(
+    connection: Connection, index: str, query: str, *, vector: Sequence[float], at: int, exact: bool = False
+) -> tuple[float, float]:
+    """Similarity of the nearest chunk of version `at`, and the share of the query's weight in words that one has."""
+    row = connection.execute(
+        "SELECT similarity, coverage FROM snapdex.evidence(%s, %s, %s, '{}', %s, %s)",
+        [index, Vector(list(vector)).to_text(), plain(query), at, exact],
+    ).fetchone()
+    assert row is not None
+    return float(row[0]), float(row[1])
 
 
 def plain(query: str) -> str:

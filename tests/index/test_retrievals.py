@@ -90,7 +90,7 @@ def test_measuring_is_not_asking(guide: State) -> None:
 def test_a_reader_writes_the_log_and_cannot_read_it(guide: State) -> None:
     with guide.connect() as connection:
         connection.execute("SET ROLE snapdex_reader")
-        call = "SELECT snapdex.log_retrieval('handbook', 1, 'dense', 5, 1, 0.1, 1, NULL, '{prune.md}')"
+        call = "SELECT snapdex.log_retrieval('handbook', 1, 'dense', 5, 1, false, 0.1, 1, NULL, '{prune.md}')"
         connection.execute(call.encode())
         for statement in (
             "SELECT * FROM snapdex.retrieval_log",
@@ -189,7 +189,7 @@ def test_an_erased_document_leaves_the_log(guide: State) -> None:
     assert (plan["searches"], len(rows(guide))) == (2, 3)
     erasure.erase(guide.config, guide.workspace, "refund.md")
     guide.execute(
-        "SELECT snapdex.log_retrieval('handbook', 1, 'dense', 5, 2, 0.1, 1, 'q', '{prune.md,refund.md,quiet.md}')"
+        "SELECT snapdex.log_retrieval('handbook', 1, 'dense', 5, 2, false, 0.1, 1, 'q', '{prune.md,refund.md,quiet.md}')"
     )
     kept = rows(guide, "query, hits")
     assert kept == [(None, 1), ("prune", 1), (None, kept[2][1]), (None, 2)]

@@ -194,6 +194,42 @@ RETURNS TABLE (chunk_id bigint, score float8) LANGUAGE sql STABLE AS $$
     SELECT chunk_id, sum(score) FROM scaled GROUP BY chunk_id
 $$;
 
+-- -- evidence ---------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION snapdex._coverable(v snapdex.version, query text) RETURNS float8 LANGUAGE plpgsql STABLE
+SET search_path FROM CURRENT AS $$
+-- The BM25 score that no chunk can exceed: every term of the query, also those that the version does not have.
+DECLARE
+    most float8;
+BEGIN
+    EXECUTE format(
+        'SELECT 2.2 * sum(q.occurrences * ln(1 + ($3 - n + 0.5) / (n + 0.5)))
+         FROM (SELECT i.language FROM snapdex.index i WHERE i.id = $4) i CROSS JOIN snapdex.terms(i.language, $1) q
+         CROSS JOIN LATERAL (SELECT coalesce((SELECT f.chunks FROM %I.document_frequency f WHERE f.term = q.term
+                                              AND f.version <= $2 ORDER BY f.version DESC LIMIT 1), 0) AS n) f',
+        snapdex._schema(v.index_id))
+    INTO most USING query, v.number, v.chunks::float8, v.index_id;
+    RETURN most;
+END $$;
+
+CREATE OR REPLACE FUNCTION snapdex.evidence(
+    index text, query_vector {vector_schema}.vector, query_text text, filter jsonb DEFAULT '{}', at int DEFAULT NULL,
+    exact boolean DEFAULT false)
+RETURNS TABLE (similarity float8, coverage float8, abstained boolean)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, {vector_schema} AS $$
+-- How near the nearest chunk is, and which share of the query's weight in words the best chunk has. Both in units of
+-- their spread over answerable queries, added, are compared with what was learned (pipelines/evaluate/calibration.py).
+DECLARE
+    v snapdex.version := snapdex._resolve(index, at);
+BEGIN
+    RETURN QUERY SELECT x.similarity, x.coverage, coalesce(
+            x.similarity / (v.calibration->>'similarity_spread')::float8
+            + x.coverage / (v.calibration->>'coverage_spread')::float8 < (v.calibration->>'threshold')::float8, false)
+        FROM (SELECT (SELECT max(d.score) FROM snapdex._dense(v, query_vector, 1, filter, exact) d) AS similarity,
+                     coalesce((SELECT max(l.score) FROM snapdex._lexical(v, query_text, 1, filter) l)
+                              / nullif(snapdex._coverable(v, query_text), 0), 0) AS coverage) x;
+END $$;
+
 -- -- hits -------------------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION snapdex._hits(v snapdex.version, ids bigint[], scores float8[], k int, filter jsonb)
@@ -353,15 +389,16 @@ CREATE OR REPLACE VIEW snapdex.active_chunks AS SELECT * FROM snapdex._active_ch
 -- -- the retrieval log ------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION snapdex.log_retrieval(
-    index text, version int, mode text, k int, hits int, seconds float8, share float8, query text, documents text[])
+    index text, version int, mode text, k int, hits int, abstained boolean, seconds float8, share float8, query text,
+    documents text[])
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET lock_timeout = '100ms' AS $$
 -- A reader does not wait for its row to be on disk, nor for an erasure that rewrites the table.
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     LOCK TABLE snapdex.retrieval_log IN ROW EXCLUSIVE MODE;  -- an erasure is over before we look at what was erased
     INSERT INTO snapdex.retrieval_log (index_id, version, mode, k, hits, abstained, seconds, share, query, documents)
-    SELECT i.id, log_retrieval.version, log_retrieval.mode, log_retrieval.k, log_retrieval.hits, log_retrieval.hits = 0,
-           log_retrieval.seconds, log_retrieval.share, CASE WHEN d.erased = 0 THEN log_retrieval.query END, d.kept
+    SELECT i.id, log_retrieval.version, log_retrieval.mode, log_retrieval.k, log_retrieval.hits,
+           log_retrieval.abstained, log_retrieval.seconds, log_retrieval.share, CASE WHEN d.erased = 0 THEN log_retrieval.query END, d.kept
     FROM snapdex.index i CROSS JOIN LATERAL (
         SELECT coalesce(array_agg(x.name ORDER BY x.place) FILTER (WHERE NOT x.erased), '{}') AS kept,
                count(*) FILTER (WHERE x.erased) AS erased

@@ -16,3 +16,8 @@ CREATE TABLE snapdex.retrieval_log (
 );
 COMMENT ON TABLE snapdex.retrieval_log IS 'A sample of searches. Written through snapdex.log_retrieval alone, and kept for log.keep_days.';
 CREATE INDEX retrieval_log_at ON snapdex.retrieval_log (index_id, at);
+
+-- What was learned about a version, and what its gate decided.
+ALTER TABLE snapdex.version ADD COLUMN calibration jsonb, ADD COLUMN gate jsonb;
+COMMENT ON COLUMN snapdex.version.calibration IS 'How to search it: learned on a golden set before it was published.';
+COMMENT ON COLUMN snapdex.version.gate IS 'The decision of the gate, if it was compared with the version that was active.';
