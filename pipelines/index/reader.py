@@ -1,6 +1,8 @@
 """`open_index`: search from Python, without Prefect, DVC, MLflow or torch on the way in."""
 
+import copy
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 from pipelines.config import Config, load_config
 from pipelines.errors import ConfigError
 from pipelines.files import Workspace
-from pipelines.index.catalog import Version, get_index, get_version
+from pipelines.index.catalog import Version, get_index, get_version, last_maintenance
 from pipelines.index.db import Connection, connect, database_url, translated_errors
 from pipelines.index.search import Result, plain, search
 from pipelines.models import resolve_model
@@ -18,13 +20,18 @@ QueryEncoder = Callable[[str, Version], Sequence[float]]  # a query, and the ver
 
 
 class Reader:
-    """An open index. One query sees one version; between queries the pointer may move."""
+    """An open index. One query sees one version; between queries the pointer may move.
+
+    Answers are remembered (`search.cache`) for the content they came from: which version is meant is asked each time,
+    and an answer from before an erasure is not used again.
+    """
 
     def __init__(self, connection: Connection, name: str, config: Config, encode: QueryEncoder) -> None:
         self.connection = connection
         self.name = name
         self.config = config
         self._encode = encode
+        self._known: OrderedDict[str, Result] = OrderedDict()  # by everything that decides an answer; oldest first
 
     def search(
         self,
@@ -35,28 +42,43 @@ class Reader:
         at: str | int | None = None,
         filter: Mapping[str, Any] | None = None,
         exact: bool = False,
+        fusion: str | None = None,
+        mmr: bool | None = None,
+        expand: str | None = None,
     ) -> Result:
         """The k best chunks for `query`; defaults come from the section `search` of params.yaml.
 
         `at`: a version (`v3`, a tag, a snapshot prefix) instead of the active one. The query is embedded with the
         model of that version, whatever params.yaml says now: a rollback brings the old model back.
         """
-        mode = mode or self.config.search.mode
+        settings = self.config.search
+        mode = mode or settings.mode
         query = plain(query)
         with translated_errors():
-            version = get_version(self.connection, get_index(self.connection, self.name), at or "active")
-        return search(
-            self.connection,
-            self.name,
-            query,
-            vector=None if mode == "lexical" else self._encode(query, version),
-            k=self.config.search.k if k is None else k,
-            mode=mode,
-            at=version.number,
-            filter=filter,
-            dense_weight=self.config.search.dense_weight,
-            exact=exact,
-        )
+            index = get_index(self.connection, self.name)
+            version = get_version(self.connection, index, at or "active")
+            maintained = last_maintenance(self.connection, index) if settings.cache else 0
+        options: dict[str, Any] = {
+            "k": settings.k if k is None else k,
+            "mode": mode,
+            "at": version.number,
+            "filter": dict(filter or {}),
+            "dense_weight": settings.dense_weight,
+            "exact": exact,
+            "fusion": fusion or settings.fusion,
+            "mmr_lambda": settings.mmr_lambda if (settings.mmr if mmr is None else mmr) else 1.0,
+            "collapse": settings.collapse,
+            "expand": expand or settings.expand,
+        }
+        key = repr((query, version.snapshot, maintained, options))
+        result = self._known.pop(key, None)
+        if result is None:
+            vector = None if mode == "lexical" else self._encode(query, version)
+            result = search(self.connection, self.name, query, vector=vector, **options)
+        self._known[key] = result  # now the youngest
+        if len(self._known) > settings.cache:
+            self._known.popitem(last=False)
+        return copy.deepcopy(result)  # whoever changes their answer does not change the next one
 
 
 @contextmanager
