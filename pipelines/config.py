@@ -60,6 +60,12 @@ class SearchConfig(Section):
     k: int = Field(10, gt=0)
     dense_weight: Literal["learned"] | Annotated[float, Field(ge=0, le=1)] = "learned"  # share of the dense score
     false_refusals: float = Field(0.05, ge=0, lt=1)  # share of answerable queries that may be refused; 0: none is
+    fusion: Literal["convex", "rrf"] = "convex"  # of both scores with that weight, or of ranks alone
+    mmr: bool = False  # whether hits that say something else than better ones are preferred
+    mmr_lambda: float = Field(0.8, ge=0, le=1)  # share of relevance in that
+    collapse: float = Field(1.0, ge=0, le=1)  # cosine similarity to a better hit from which one is left out; 1: none is
+    expand: Literal["chunk", "section", "neighbours"] = "chunk"  # what a hit shows
+    cache: int = Field(1000, ge=0)  # answers that an open reader remembers; 0: none
 
 
 class GateConfig(Section):

@@ -18,6 +18,17 @@ from pipelines.cli.output import emit_json, excerpt, safe
     "--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Metadata to match; document=PATTERN with *."
 )
 @click.option("--exact", is_flag=True, help="Compare with every vector instead of walking the graph.")
+@click.option(
+    "--fusion",
+    type=click.Choice(["convex", "rrf"]),
+    help="How hybrid mode joins both lists: by weighted scores, or by ranks alone (default: search.fusion).",
+)
+@click.option("--mmr", is_flag=True, help="Prefer hits that say something else than better ones (search.mmr_lambda).")
+@click.option(
+    "--expand",
+    type=click.Choice(["chunk", "section", "neighbours"]),
+    help="Show the section around a hit, or the chunks before and after it (default: search.expand).",
+)
 @common
 def search(
     settings: Settings,
@@ -27,6 +38,9 @@ def search(
     mode: str | None,
     filters: tuple[str, ...],
     exact: bool,
+    fusion: str | None,
+    mmr: bool,
+    expand: str | None,
 ) -> None:
     """Find the passages that answer QUERY, best first, each with document, section and place.
 
@@ -39,7 +53,17 @@ def search(
 
     config = settings.config
     with open_index(config.index.name, workspace=settings.workspace.root, config=config, log=True) as reader:
-        result = reader.search(query, k=k, at=at, mode=mode, filter=dict(map(_filter, filters)), exact=exact)
+        result = reader.search(
+            query,
+            k=k,
+            at=at,
+            mode=mode,
+            filter=dict(map(_filter, filters)),
+            exact=exact,
+            fusion=fusion,
+            mmr=mmr or None,
+            expand=expand,
+        )
     if settings.json:
         emit_json(result)
         return
@@ -49,6 +73,8 @@ def search(
         place = " > ".join(hit.section) + (f", page {hit.page}" if hit.page else "")
         click.echo(f"{hit.rank:>2}. {safe(hit.document)}  {safe(place)}  [{hit.score:.3f}]")
         click.echo(f"    {excerpt(hit.text)}")
+        if hit.similar:
+            click.echo(f"    similar: {safe(', '.join(hit.similar))}")
     if result.hits:
         click.echo(f"{result.index} v{result.version} {result.snapshot[:12]} · {result.mode}")
 

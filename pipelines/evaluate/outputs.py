@@ -30,6 +30,8 @@ Metrics = dict[str, Any]
 def conditions(snapshot: str, golden: Path | None, search: SearchConfig) -> dict[str, str]:
     """What metrics are of: those of another golden set or another search say nothing about the documents."""
     weight = f" {search.dense_weight}" if search.mode == "hybrid" else ""
+    rest = search.model_dump(exclude={"mode", "k", "dense_weight", "cache"}, exclude_defaults=True)
+    weight += "".join(f" {name}={value}" for name, value in sorted(rest.items()))
     return {
         "snapshot": snapshot[:HASH_DIGITS],
         "golden": golden_sha256(golden)[:HASH_DIGITS] if golden else "none",

@@ -235,6 +235,15 @@ def find_version(connection: Connection, index_name: str, name: str) -> Version 
     return found[0] if len({version.snapshot for version in found}) == 1 else None
 
 
+def last_maintenance(connection: Connection, index: Index) -> int:
+    """Grows whenever content was taken away or brought back: an erased document changes versions that were there."""
+    row = connection.execute(
+        "SELECT coalesce(max(id), 0) FROM snapdex.maintenance WHERE index_id = %s", [index.id]
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def raise_last_version(connection: Connection, index: Index, number: int) -> None:
     """Let no number up to this one be given to a new version."""
     connection.execute(

@@ -1,7 +1,9 @@
 """`open_index`: search from Python, without Prefect, DVC, MLflow or torch on the way in."""
 
+import copy
 import os
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 from pipelines.config import Config, load_config
 from pipelines.errors import ConfigError
 from pipelines.files import Workspace
-from pipelines.index.catalog import Version, get_index, get_version
+from pipelines.index.catalog import Version, get_index, get_version, last_maintenance
 from pipelines.index.db import Connection, connect, database_url, translated_errors
 from pipelines.index.retrievals import RetrievalLog
 from pipelines.index.search import Result, evidence, plain, search
@@ -21,7 +23,11 @@ QueryEncoder = Callable[[str, Version], Sequence[float]]  # a query, and the ver
 
 
 class Reader:
-    """An open index. One query sees one version; between queries the pointer may move."""
+    """An open index. One query sees one version; between queries the pointer may move.
+
+    Answers are remembered (`search.cache`) for the content they came from: which version is meant is asked each time,
+    and an answer from before an erasure is not used again.
+    """
 
     def __init__(
         self, connection: Connection, name: str, config: Config, encode: QueryEncoder, log: RetrievalLog | None = None
@@ -31,6 +37,7 @@ class Reader:
         self.config = config
         self._encode = encode
         self._log = log
+        self._known: OrderedDict[str, Result] = OrderedDict()  # by everything that decides an answer; oldest first
 
     def search(
         self,
@@ -41,6 +48,9 @@ class Reader:
         at: str | int | None = None,
         filter: Mapping[str, Any] | None = None,
         exact: bool = False,
+        fusion: str | None = None,
+        mmr: bool | None = None,
+        expand: str | None = None,
     ) -> Result:
         """The k best chunks for `query`; defaults come from the section `search` of params.yaml.
 
@@ -49,29 +59,40 @@ class Reader:
 
         A search goes to the retrieval log as the section `log` says.
         """
+        settings = self.config.search
+        asked = mode or settings.mode
+        fusion = fusion or settings.fusion
         query = plain(query)
         with translated_errors():
-            version = get_version(self.connection, get_index(self.connection, self.name), at or "active")
-        asked = mode or self.config.search.mode
-        mode, weight = self._mode(asked, version)
-        k = self.config.search.k if k is None else k
-        vector = None if asked == "lexical" else self._encode(query, version)
+            index = get_index(self.connection, self.name)
+            version = get_version(self.connection, index, at or "active")
+            maintained = last_maintenance(self.connection, index) if settings.cache else 0
+        mode, weight = self._mode(asked, fusion, version)
+        options: dict[str, Any] = {
+            "k": settings.k if k is None else k,
+            "mode": mode,
+            "at": version.number,
+            "filter": dict(filter or {}),
+            "dense_weight": weight,
+            "exact": exact,
+            "fusion": fusion,
+            "mmr_lambda": settings.mmr_lambda if (settings.mmr if mmr is None else mmr) else 1.0,
+            "collapse": settings.collapse,
+            "expand": expand or settings.expand,
+        }
+        key = repr((query, asked, version.snapshot, version.calibration, maintained, options))
+        result = self._known.pop(key, None)
         began = time.monotonic()
-        result = search(
-            self.connection,
-            self.name,
-            query,
-            vector=vector,
-            k=k,
-            mode=mode,
-            at=version.number,
-            filter=filter,
-            dense_weight=weight,
-            exact=exact,
-        )
+        if result is None:
+            vector = None if asked == "lexical" else self._encode(query, version)
+            began = time.monotonic()
+            result = search(self.connection, self.name, query, vector=vector, **options)
+        self._known[key] = result  # now the youngest
+        if len(self._known) > settings.cache:
+            self._known.popitem(last=False)
         if self._log:
-            self._log.write(result, k=k, seconds=time.monotonic() - began)
-        return result
+            self._log.write(result, k=options["k"], seconds=time.monotonic() - began)
+        return copy.deepcopy(result)  # whoever changes their answer does not change the next one
 
     def evidence(self, query: str, *, at: str | int | None = None, exact: bool = False) -> tuple[float, float]:
         """What speaks for an answer: the similarity of the nearest chunk, and the share of the query's weight in words
@@ -84,13 +105,14 @@ class Reader:
             self.connection, self.name, query, vector=self._encode(query, version), at=version.number, exact=exact
         )
 
-    def _mode(self, mode: str, version: Version) -> tuple[str, float]:
+    def _mode(self, mode: str, fusion: str, version: Version) -> tuple[str, float]:
         """How the version is searched: a fusion of which one leg has all the weight is that leg."""
         weight = self.config.search.dense_weight
         if weight != "learned":
             return mode, weight
         learned = (version.calibration or {}).get("dense_weight", UNLEARNED_WEIGHT)
-        return {0.0: "lexical", 1.0: "dense"}.get(learned, mode) if mode == "hybrid" else mode, learned
+        alone = mode == "hybrid" and fusion == "convex"
+        return {0.0: "lexical", 1.0: "dense"}.get(learned, mode) if alone else mode, learned
 
 
 @contextmanager

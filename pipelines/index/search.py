@@ -16,7 +16,10 @@ from pipelines.index.db import Connection, translated_errors
 
 @dataclass(frozen=True)
 class Hit:
-    """A chunk that was found, and everything that leads from it back to its source."""
+    """A chunk that was found, and everything that leads from it back to its source.
+
+    An expanded hit is the text around its best chunk, from `start` to `end`; `chunk` still names that chunk.
+    """
 
     rank: int
     score: float
@@ -31,6 +34,7 @@ class Hit:
     end: int
     parent: tuple[int, int]  # the section around it, as a range of the same text
     also_in: list[str]  # other documents that hold the same chunk
+    similar: list[str]  # documents of hits that were left out because they say nearly the same
     metadata: dict[str, Any]
 
 
@@ -62,25 +66,35 @@ def search(
     filter: Mapping[str, Any] | None = None,
     dense_weight: float = 0.5,
     exact: bool = False,
+    fusion: str = "convex",
+    mmr_lambda: float = 1.0,
+    collapse: float = 1.0,
+    expand: str = "chunk",
 ) -> Result:
     """The k best chunks of the active version, or of version `at`.
 
     `vector`: the embedded query, float32 [d]; None in lexical mode. `filter`: metadata that a revision must have;
     the key `document` is a path pattern in which `*` stands for anything. `exact`: compute every distance instead of
-    walking the graph. Scores: cosine similarity (dense), BM25 (lexical), a fusion of both scaled to 0..1 (hybrid).
+    walking the graph. Scores: cosine similarity (dense), BM25 (lexical), and in hybrid mode their `fusion`: the sum of
+    both scaled to 0..1 (`convex`), or of their reciprocal ranks (`rrf`, which has no weight).
+
+    `mmr_lambda`: share of relevance, and not of distance to better hits, in what decides which hits are returned and in
+    which order (maximal marginal relevance). `collapse`: hits with at least this cosine similarity to a better one are
+    left out, and named by it. `expand`: return the `section` around a chunk, or its `neighbours`, instead of the
+    `chunk`. Their defaults change nothing.
 
     Raises `NotFoundError` for an index without such a version.
     """
     query = plain(query)
     with _refused_input(), translated_errors(), connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            "WITH v AS MATERIALIZED (SELECT (snapdex._resolve(%(index)s, %(at)s)).*)"
-            " SELECT v.number, v.snapshot AS of_snapshot, e.abstained, h.* FROM v"
+            "WITH v AS MATERIALIZED (SELECT (snapdex._resolve(%(index)s, %(at)s)).*),"
+            " a AS MATERIALIZED (SELECT snapdex._abstains(v, %(index)s, %(vector)s, %(query)s, %(filter)s, %(exact)s)"
+            " AS abstained FROM v)"
+            " SELECT v.number, v.snapshot AS of_snapshot, a.abstained, h.* FROM v CROSS JOIN a"
             " LEFT JOIN LATERAL snapdex.retrieve(%(index)s, %(mode)s, %(vector)s, %(query)s, %(k)s, %(filter)s,"
-            " v.number, %(weight)s, %(exact)s) h ON true"
-            " LEFT JOIN LATERAL (SELECT e.abstained FROM snapdex.evidence(%(index)s, %(vector)s, %(query)s,"
-            " %(filter)s, v.number, %(exact)s) e"
-            " WHERE v.calibration ? 'threshold' AND %(vector)s::text IS NOT NULL) e ON true ORDER BY h.rank",
+            " v.number, %(weight)s, %(exact)s, %(fusion)s, %(mmr_lambda)s, %(collapse)s, %(expand)s) h ON true"
+            " ORDER BY h.rank",
             {
                 "index": index,
                 "mode": mode,
@@ -91,6 +105,10 @@ def search(
                 "at": at,
                 "weight": dense_weight,
                 "exact": exact,
+                "fusion": fusion,
+                "mmr_lambda": mmr_lambda,
+                "collapse": collapse,
+                "expand": expand,
             },
         ).fetchall()
     hits = [_hit(row) for row in rows if row["rank"] is not None]
@@ -134,4 +152,5 @@ def _hit(row: Mapping[str, Any]) -> Hit:
         end=row["end_at"],
         parent=(row["parent_start"], row["parent_end"]),
         also_in=row["also_in"],
+        similar=row["similar"],
     )

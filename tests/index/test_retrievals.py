@@ -189,7 +189,8 @@ def test_an_erased_document_leaves_the_log(guide: State) -> None:
     assert (plan["searches"], len(rows(guide))) == (2, 3)
     erasure.erase(guide.config, guide.workspace, "refund.md")
     guide.execute(
-        "SELECT snapdex.log_retrieval('handbook', 1, 'dense', 5, 2, false, 0.1, 1, 'q', '{prune.md,refund.md,quiet.md}')"
+        "SELECT snapdex.log_retrieval('handbook', 1, 'dense', 5, 2, false, 0.1, 1, 'q', '"
+        "{prune.md,refund.md,quiet.md}')"
     )
     kept = rows(guide, "query, hits")
     assert kept == [(None, 1), ("prune", 1), (None, kept[2][1]), (None, 2)]

@@ -271,10 +271,25 @@ def test_hybrid_search_is_the_fusion_of_both_legs(corpus: State) -> None:
         assert [hit.score for hit in hits] == pytest.approx([expected[hit.chunk] for hit in hits], abs=1e-4)
 
 
+def test_rrf_knows_ranks_and_no_scores(corpus: State) -> None:
+    query = queries(1, common=1)[0]
+    expected: dict[str, float] = defaultdict(float)
+    for mode in ("dense", "lexical"):
+        for hit in corpus.search(query, mode, k=100, at=1, exact=True).hits:
+            expected[hit.chunk] += 1 / (60 + hit.rank)
+    best = sorted(expected.items(), key=lambda row: (-row[1], row[0]))[:10]
+    for weight in (0.0, 0.7):
+        hits = corpus.search(query, at=1, exact=True, fusion="rrf", dense_weight=weight).hits
+        assert [hit.chunk for hit in hits] == [key for key, _ in best]
+        assert [hit.score for hit in hits] == pytest.approx([score for _, score in best])
+
+
 def test_what_is_refused(corpus: State) -> None:
     for k in (0, -1, 10_001):
         with pytest.raises(InputError, match="k must be between"):
             corpus.search("server", "lexical", k=k)
+    with pytest.raises(InputError, match="fusion must be convex or rrf"):
+        corpus.search("server", fusion="sum")
     with pytest.raises(InputError, match="the query vector has 32 dimensions, version 3 needs 64"):
         corpus.with_settings("embed.model=hash:32").search("server", "dense")
     with pytest.raises(NotFoundError):

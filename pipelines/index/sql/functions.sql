@@ -1,6 +1,13 @@
 -- The functions and views, replaced as a whole whenever this file changes. {vector_schema} is where pgvector lives.
 -- Reader functions run with their owner's rights, so that the role snapdex_reader needs no access to any table.
 
+-- A function with other arguments or results than before cannot be replaced; nothing depends on these.
+DROP FUNCTION IF EXISTS snapdex.retrieve;
+DROP FUNCTION IF EXISTS snapdex._hits;
+DROP FUNCTION IF EXISTS snapdex._hybrid;
+DROP FUNCTION IF EXISTS snapdex._dense;
+DROP FUNCTION IF EXISTS snapdex._lexical;
+
 CREATE OR REPLACE FUNCTION snapdex.terms(config regconfig, source text)
 RETURNS TABLE (term int, occurrences int) LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     -- One tokeniser for chunks and queries. ASCII punctuation separates words, so that identifiers such as
@@ -44,7 +51,7 @@ CREATE OR REPLACE FUNCTION snapdex._path_pattern(filter jsonb) RETURNS text LANG
 $$;
 
 CREATE OR REPLACE FUNCTION snapdex._dense(v snapdex.version, query {vector_schema}.vector, k int, filter jsonb, exact boolean)
-RETURNS TABLE (chunk_id bigint, score float8) LANGUAGE plpgsql STABLE
+RETURNS TABLE (chunk_id bigint, score float8, key bytea) LANGUAGE plpgsql STABLE
 SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan
 SET enable_hashjoin = on SET enable_mergejoin = on AS $$  -- what is set below ends with the function
 DECLARE
@@ -58,6 +65,7 @@ DECLARE
     candidates int := greatest(40, k);
     ids bigint[];
     scores float8[];
+    keys bytea[];
 BEGIN
     PERFORM set_config('search_path', format('%I, {vector_schema}, pg_catalog', content), true);
     IF filtered THEN
@@ -82,9 +90,10 @@ BEGIN
                 ORDER BY x.embedding <=> $1::halfvec LIMIT $5),
              top AS (SELECT c.chunk_id, c.d + 0 AS d, chunk.key FROM c JOIN chunk ON chunk.id = c.chunk_id
                      ORDER BY 2, 3 LIMIT $6)
-             SELECT array_agg(top.chunk_id ORDER BY d, key), array_agg(1 - d ORDER BY d, key) FROM top',
+             SELECT array_agg(top.chunk_id ORDER BY d, key), array_agg(1 - d ORDER BY d, key), array_agg(key ORDER BY d, key)
+             FROM top',
             vectors, snapdex._live('x.chunk_id', filtered))
-        INTO ids, scores USING query, v.number, metadata, paths, candidates, k;
+        INTO ids, scores, keys USING query, v.number, metadata, paths, candidates, k;
     END IF;
     -- Also where the iterative scan gave up (hnsw.max_scan_tuples) before it had k rows: k come back when k exist.
     IF coalesce(cardinality(ids), 0) < least(k, in_reach) THEN
@@ -96,18 +105,19 @@ BEGIN
              near AS (SELECT c.chunk_id, c.d FROM c ORDER BY c.d FETCH FIRST $5 ROWS WITH TIES),
              top AS (SELECT near.chunk_id, near.d, chunk.key FROM near JOIN chunk ON chunk.id = near.chunk_id
                      ORDER BY near.d, chunk.key LIMIT $5)
-             SELECT array_agg(top.chunk_id ORDER BY d, key), array_agg(1 - d ORDER BY d, key) FROM top',
+             SELECT array_agg(top.chunk_id ORDER BY d, key), array_agg(1 - d ORDER BY d, key), array_agg(key ORDER BY d, key)
+             FROM top',
             CASE WHEN filtered THEN ' JOIN revision r ON r.id = m.revision_id' ELSE '' END,
             CASE WHEN filtered THEN ' AND (r.metadata || jsonb_strip_nulls(jsonb_build_object(''title'', r.title, ''media_type'', r.media_type))) @> $3 AND m.document LIKE $4' ELSE '' END, vectors)
-        INTO ids, scores USING query, v.number, metadata, paths, k;
+        INTO ids, scores, keys USING query, v.number, metadata, paths, k;
     END IF;
-    RETURN QUERY SELECT * FROM unnest(ids, scores);
+    RETURN QUERY SELECT * FROM unnest(ids, scores, keys);
 END $$;
 
 -- -- lexical ----------------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION snapdex._lexical(v snapdex.version, query text, k int, filter jsonb)
-RETURNS TABLE (chunk_id bigint, score float8) LANGUAGE plpgsql STABLE
+RETURNS TABLE (chunk_id bigint, score float8, key bytea) LANGUAGE plpgsql STABLE
 SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off AS $$
 -- Exact BM25 (k1 = 1.2, b = 0.75; Robertson and Zaragoza 2009) with document frequencies of the version. MaxScore
@@ -128,6 +138,7 @@ DECLARE
     answers int;
     ids bigint[];
     scores float8[];
+    keys bytea[];
     newest boolean := NOT EXISTS (SELECT FROM snapdex.version n WHERE n.index_id = v.index_id AND n.number > v.number);
     past text := CASE WHEN newest THEN ''  -- an earlier version may hold chunks that the newest one does not
         ELSE 'UNION ALL SELECT l.chunk_id, -(l.weights <#> $1::sparsevec) FROM lexical l WHERE l.terms && $5 AND NOT l.current'
@@ -161,9 +172,10 @@ BEGIN
              top AS (
                 SELECT x.chunk_id, x.s, chunk.key FROM c x JOIN chunk ON chunk.id = x.chunk_id
                 WHERE x.s >= (SELECT min(s) FROM best) AND %1$s ORDER BY x.s DESC, chunk.key LIMIT $6)
-             SELECT array_agg(top.chunk_id ORDER BY s DESC, key), array_agg(s ORDER BY s DESC, key), min(s), count(*)
+             SELECT array_agg(top.chunk_id ORDER BY s DESC, key), array_agg(s ORDER BY s DESC, key),
+                    array_agg(key ORDER BY s DESC, key), min(s), count(*)
              FROM top', live, past)
-        INTO ids, scores, threshold, answers
+        INTO ids, scores, keys, threshold, answers
         USING weights, v.number, filter - 'document', snapdex._path_pattern(filter), terms[:sources], k;
         EXIT WHEN sources = cardinality(terms);
         rest := (SELECT sum(idf) * 2.2 FROM unnest(idfs[sources + 1:]) AS idf);
@@ -175,23 +187,28 @@ BEGIN
             EXIT WHEN answers = k AND rest < threshold * 0.9999;
         END LOOP;
     END LOOP;
-    RETURN QUERY SELECT * FROM unnest(ids, scores);
+    RETURN QUERY SELECT * FROM unnest(ids, scores, keys);
 END $$;
 
 -- -- hybrid -----------------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION snapdex._hybrid(
-    v snapdex.version, query_vector {vector_schema}.vector, query_text text, k int, filter jsonb, dense_weight float8, exact boolean)
+    v snapdex.version, query_vector {vector_schema}.vector, query_text text, k int, filter jsonb, dense_weight float8,
+    exact boolean, fusion text)
 RETURNS TABLE (chunk_id bigint, score float8) LANGUAGE sql STABLE AS $$
-    -- Convex fusion of min-max normalised scores (Bruch, Gai and Ingber 2023); what a leg did not find counts as its 0.
+    -- convex: of min-max normalised scores (Bruch, Gai and Ingber 2023); what a leg did not find counts as its 0.
+    -- rrf: reciprocal ranks, which know no scores and no weight (Cormack, Clarke and Buettcher 2009, also the 60).
     WITH legs AS (
         SELECT 1 AS leg, dense_weight AS weight, * FROM snapdex._dense(v, query_vector, greatest(100, k), filter, exact)
+        WITH ORDINALITY AS x (chunk_id, score, key, rank)
         UNION ALL
-        SELECT 2, 1 - dense_weight, * FROM snapdex._lexical(v, query_text, greatest(100, k), filter)),
+        SELECT 2, 1 - dense_weight, * FROM snapdex._lexical(v, query_text, greatest(100, k), filter)
+        WITH ORDINALITY AS x (chunk_id, score, key, rank)),
     scaled AS (
-        SELECT chunk_id, weight * coalesce((score - min(score) OVER w) / nullif(max(score) OVER w - min(score) OVER w, 0), 1)
-               AS score FROM legs WINDOW w AS (PARTITION BY leg))
-    SELECT chunk_id, sum(score) FROM scaled GROUP BY chunk_id
+        SELECT chunk_id, key, CASE WHEN fusion = 'rrf' THEN 1 / (60 + rank)::float8 ELSE weight
+               * coalesce((score - min(score) OVER w) / nullif(max(score) OVER w - min(score) OVER w, 0), 1) END AS score
+        FROM legs WINDOW w AS (PARTITION BY leg))
+    SELECT chunk_id, sum(score) FROM scaled GROUP BY chunk_id, key ORDER BY 2 DESC, key
 $$;
 
 -- -- evidence ---------------------------------------------------------------------------------------------------------
@@ -230,53 +247,172 @@ BEGIN
                               / nullif(snapdex._coverable(v, query_text), 0), 0) AS coverage) x;
 END $$;
 
+CREATE OR REPLACE FUNCTION snapdex._abstains(
+    v snapdex.version, index text, query_vector {vector_schema}.vector, query_text text, filter jsonb, exact boolean)
+RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF query_vector IS NULL OR coalesce(v.calibration->>'threshold', '') = '' THEN
+        RETURN false;  -- without looking: a version that was not calibrated costs nothing more
+    END IF;
+    RETURN (SELECT e.abstained FROM snapdex.evidence(index, query_vector, query_text, filter, v.number, exact) e);
+END $$;
+
+-- -- choosing among candidates -----------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION snapdex._diverse(
+    v snapdex.version, ids bigint[], scores float8[], k int, mmr_lambda float8, collapse float8)
+RETURNS TABLE (chunk_id bigint, score float8, like_of bigint) LANGUAGE plpgsql STABLE
+SET search_path FROM CURRENT AS $$
+-- Up to k of the candidates, which come in order of rank, by maximal marginal relevance (Carbonell and Goldstein 1998):
+-- the next is the one with the greatest mmr_lambda * relevance - (1 - mmr_lambda) * similarity to the nearest chosen one.
+-- Those at least as similar as `collapse` to a chosen one are never chosen, and returned as `like_of` it.
+DECLARE
+    embeddings {vector_schema}.halfvec[];
+    relevance float8[];
+    nearest float8[] := array_fill(-1::float8, ARRAY[cardinality(ids)]);  -- NULL: not to be chosen any more
+    least_alike float8 := CASE WHEN collapse = 1 THEN 'Infinity' ELSE collapse END;
+    best bigint;
+    alike bigint[];
+BEGIN
+    EXECUTE format('SELECT array_agg(x.embedding ORDER BY c.place) FROM unnest($1) WITH ORDINALITY AS c (id, place)
+                    LEFT JOIN %I.%I x ON x.chunk_id = c.id', snapdex._schema(v.index_id), 'vectors_' || v.space_id)
+    INTO embeddings USING ids;
+    SELECT array_agg(coalesce((s - low) / nullif(high - low, 0), 1) ORDER BY place) INTO relevance
+    FROM unnest(scores) WITH ORDINALITY AS c (s, place), (SELECT min(s) AS low, max(s) AS high FROM unnest(scores) s) x;
+    FOR chosen IN 1..k LOOP
+        best := (SELECT place FROM unnest(relevance, nearest) WITH ORDINALITY AS c (r, n, place) WHERE n IS NOT NULL
+                 ORDER BY mmr_lambda * r - (1 - mmr_lambda) * n DESC, place LIMIT 1);
+        EXIT WHEN best IS NULL;
+        SELECT array_agg(CASE WHEN place <> best AND n IS NOT NULL AND s < least_alike THEN greatest(n, s) END ORDER BY place),
+               array_agg(ids[place] ORDER BY place) FILTER (WHERE place <> best AND n IS NOT NULL AND s >= least_alike)
+        INTO nearest, alike
+        FROM (SELECT place, n, coalesce(nullif(1 - (e <=> embeddings[best]), 'NaN'), 0) AS s  -- NaN: a vector of zeros
+              FROM unnest(embeddings, nearest) WITH ORDINALITY AS c (e, n, place)) x;
+        RETURN QUERY SELECT ids[best], scores[best], NULL::bigint UNION ALL SELECT a, NULL, ids[best] FROM unnest(alike) a;
+    END LOOP;
+END $$;
+
 -- -- hits -------------------------------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION snapdex._hits(v snapdex.version, ids bigint[], scores float8[], k int, filter jsonb)
+CREATE OR REPLACE FUNCTION snapdex._passes() RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    -- SQL text of the test that revision r is document m in version $1, and passes filter $2 and path pattern $3.
+    SELECT 'm.from_version <= $1 AND m.to_version > $1 AND m.document LIKE $3 AND (r.metadata
+            || jsonb_strip_nulls(jsonb_build_object(''title'', r.title, ''media_type'', r.media_type))) @> $2'
+$$;
+
+CREATE OR REPLACE FUNCTION snapdex._place(chunk_id text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    -- SQL text of a chunk's first place, in byte order of the document, in version $1 with filter $2 and path pattern $3.
+    SELECT format('(SELECT m.document, o.*, r.key, r.title, r.media_type, r.metadata, r.content_sha256,
+                           array_agg(m.document) OVER (
+                               ORDER BY m.document, o.ordinal ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS documents
+                    FROM (SELECT DISTINCT ON (o.revision_id) o.revision_id, o.ordinal, o.section, o.page, o.start_at, o.end_at,
+                                 o.parent_start, o.parent_end
+                          FROM occurrence o WHERE o.chunk_id = %s ORDER BY o.revision_id, o.ordinal) o
+                    JOIN membership m USING (revision_id) JOIN revision r ON r.id = o.revision_id
+                    WHERE %s ORDER BY m.document, o.ordinal LIMIT 1)', chunk_id, snapdex._passes())
+$$;
+
+CREATE OR REPLACE FUNCTION snapdex._merged(v snapdex.version, ids bigint[], k int, filter jsonb, expand text)
+RETURNS TABLE (chunk_id bigint, best bigint, start_at int, end_at int) LANGUAGE plpgsql STABLE
+SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan AS $$
+-- The ranges of text that the first of `ids` (in order of rank) widen to, as many of them as make k ranges: their section,
+-- or the chunks before and after them. Ranges of one revision that are the same section, or touch, are one; `best` is
+-- the first chunk in it.
+BEGIN
+    PERFORM set_config('search_path', format('%I, {vector_schema}, pg_catalog', snapdex._schema(v.index_id)), true);
+    RETURN QUERY EXECUTE format(
+        'WITH hit AS MATERIALIZED (
+            SELECT h.id, h.rank, p.revision_id,
+                   CASE WHEN $5 = ''section'' THEN int4range(p.parent_start, p.parent_end) END AS parent,
+                   CASE WHEN $5 = ''section'' THEN int4range(p.parent_start, p.parent_end)
+                        ELSE int4range(p.ordinal - 1, p.ordinal + 2) END AS reach
+            FROM unnest($4) WITH ORDINALITY AS h (id, rank) CROSS JOIN LATERAL %s p),
+         united AS (SELECT *, range_agg(reach) OVER (PARTITION BY revision_id, parent ORDER BY rank) AS ranges FROM hit),
+         counted AS (SELECT *, (SELECT count(*) FROM unnest(ranges)) AS n FROM united),
+         grown AS (SELECT *, n - lag(n, 1, 0::bigint) OVER (PARTITION BY revision_id, parent ORDER BY rank) AS more FROM counted),
+         summed AS (SELECT *, sum(more) OVER (ORDER BY rank) AS ranges_so_far FROM grown),
+         taken AS MATERIALIZED (
+            SELECT * FROM summed WHERE rank <= coalesce((SELECT min(rank) FROM summed WHERE ranges_so_far = $6), rank)),
+         merged AS (SELECT revision_id, parent, unnest(range_agg(reach)) AS reach FROM taken GROUP BY 1, 2),
+         ends AS (
+            SELECT m.*, e.* FROM merged m CROSS JOIN LATERAL (
+                SELECT coalesce(lower(m.parent), min(o.start_at)) AS low, coalesce(upper(m.parent), max(o.end_at)) AS high
+                FROM occurrence o WHERE o.revision_id = m.revision_id AND (m.parent IS NOT NULL OR o.ordinal <@ m.reach)) e)
+         SELECT t.id, first_value(t.id) OVER (PARTITION BY e.revision_id, e.parent, e.reach ORDER BY t.rank), e.low, e.high
+         FROM taken t JOIN ends e ON e.revision_id = t.revision_id AND e.parent IS NOT DISTINCT FROM t.parent
+            AND t.reach <@ e.reach ORDER BY t.rank', snapdex._place('h.id'))
+    USING v.number, filter - 'document', snapdex._path_pattern(filter), ids, expand, k;
+END $$;
+
+CREATE OR REPLACE FUNCTION snapdex._hits(
+    v snapdex.version, ids bigint[], scores float8[], filter jsonb, alike bigint[], like_of bigint[], starts int[], ends int[])
 RETURNS TABLE (
     rank int, score real, document text, chunk text, text text, section text[], page int, metadata jsonb, version int,
     snapshot text, content_sha256 text, revision text, start_at int, end_at int, parent_start int, parent_end int,
-    also_in text[])
+    also_in text[], similar text[])
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan AS $$
--- One hit per chunk, at its first place in byte order of the document; `also_in` names its other documents.
+-- One hit per chunk, in the given order. `also_in` names the other documents that hold it, `similar` those of the chunks
+-- `alike` that were left out for it. With `starts` and `ends` a hit is that range of its revision, put together from the
+-- chunks in it; the space between two chunks is not stored, and becomes a line break or a blank line of the same length.
+DECLARE
+    as_it_is text := 'SELECT hit.text, p.section, p.page, p.start_at, p.end_at, p.parent_start, p.parent_end';
+    widened text :=
+        'SELECT string_agg(lpad(E''\n\n'', greatest(low - past, 0))
+                    || substr(text, greatest(low, past) - start_at + 1, greatest(high - greatest(low, past), 0)), '''' ORDER BY ordinal),
+                shortest[:(SELECT count(*) FROM generate_series(1, cardinality(shortest)) i WHERE shortest[:i] = longest[:i])],
+                min(page) FILTER (WHERE past IS NULL), min(low) FILTER (WHERE past IS NULL), max(high),
+                least(p.parent_start, min(low)), greatest(p.parent_end, max(high))
+         FROM (SELECT *, min(section) FILTER (WHERE whole) OVER () AS shortest, max(section) FILTER (WHERE whole) OVER () AS longest,
+                      max(high) OVER (ORDER BY ordinal ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS past
+               FROM (SELECT o.*, c.text, greatest(o.start_at, hit.low) AS low, least(o.end_at, hit.high) AS high,
+                            o.start_at >= hit.low AND o.end_at <= hit.high AS whole
+                     FROM occurrence o JOIN chunk c ON c.id = o.chunk_id
+                     WHERE o.revision_id = p.revision_id AND o.start_at < hit.high AND o.end_at > hit.low) inside) x
+         GROUP BY shortest, longest';
 BEGIN
     PERFORM set_config('search_path', format('%I, {vector_schema}, pg_catalog', snapdex._schema(v.index_id)), true);
-    RETURN QUERY EXECUTE
+    RETURN QUERY EXECUTE format(
         'WITH hit AS (
-            SELECT h.id, h.score, c.key, c.text, row_number() OVER (ORDER BY h.score DESC, c.key) AS rank
-            FROM unnest($1, $2) AS h (id, score) JOIN chunk c ON c.id = h.id ORDER BY h.score DESC, c.key LIMIT $3)
-         SELECT hit.rank::int, hit.score::real, p.document, encode(hit.key, ''hex''), hit.text, p.section, p.page,
+            SELECT h.*, c.key, c.text FROM unnest($4, $5, $6, $7) WITH ORDINALITY AS h (id, score, low, high, rank)
+            JOIN chunk c ON c.id = h.id)
+         SELECT hit.rank::int, hit.score::real, p.document, encode(hit.key, ''hex''), w.text, w.section, w.page,
                 p.metadata || jsonb_strip_nulls(jsonb_build_object(''title'', p.title, ''media_type'', p.media_type)),
-                $4, $5, encode(p.content_sha256, ''hex''), encode(p.key, ''hex''), p.start_at, p.end_at, p.parent_start,
-                p.parent_end, p.documents[2:]
-         FROM hit CROSS JOIN LATERAL (
-            SELECT m.document, o.*, r.*, array_agg(m.document) OVER (
-                       ORDER BY m.document, o.ordinal ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS documents
-            FROM (SELECT DISTINCT ON (o.revision_id) o.revision_id, o.ordinal, o.section, o.page, o.start_at, o.end_at,
-                         o.parent_start, o.parent_end
-                  FROM occurrence o WHERE o.chunk_id = hit.id ORDER BY o.revision_id, o.ordinal) o
-            JOIN membership m USING (revision_id) JOIN revision r ON r.id = o.revision_id
-            WHERE m.from_version <= $4 AND m.to_version > $4 AND m.document LIKE $7 AND (r.metadata
-                || jsonb_strip_nulls(jsonb_build_object(''title'', r.title, ''media_type'', r.media_type))) @> $6
-            ORDER BY m.document, o.ordinal LIMIT 1) p
-         ORDER BY hit.rank'
-    USING ids, scores, k, v.number, v.snapshot, filter - 'document', snapdex._path_pattern(filter);
+                $1, $8, encode(p.content_sha256, ''hex''), encode(p.key, ''hex''), w.start_at, w.end_at, w.parent_start,
+                w.parent_end, p.documents[2:],
+                ARRAY(SELECT DISTINCT m.document FROM unnest($9, $10) AS a (id, of)
+                      JOIN occurrence o ON o.chunk_id = a.id JOIN membership m USING (revision_id) JOIN revision r ON r.id = o.revision_id
+                      WHERE a.of = hit.id AND m.document <> p.document AND %s ORDER BY 1)
+         FROM hit CROSS JOIN LATERAL %s p
+         CROSS JOIN LATERAL (%s) w (text, section, page, start_at, end_at, parent_start, parent_end) ORDER BY hit.rank',
+        snapdex._passes(), snapdex._place('hit.id'), CASE WHEN starts IS NULL THEN as_it_is ELSE widened END)
+    USING v.number, filter - 'document', snapdex._path_pattern(filter), ids, scores, starts, ends, v.snapshot, alike, like_of;
 END $$;
 
 CREATE OR REPLACE FUNCTION snapdex.retrieve(
     index text, mode text, query_vector {vector_schema}.vector, query_text text, k int DEFAULT 10, filter jsonb DEFAULT '{}',
-    at int DEFAULT NULL, dense_weight float8 DEFAULT 0.5, exact boolean DEFAULT false)
+    at int DEFAULT NULL, dense_weight float8 DEFAULT 0.5, exact boolean DEFAULT false, fusion text DEFAULT 'convex',
+    mmr_lambda float8 DEFAULT 1, collapse float8 DEFAULT 1, expand text DEFAULT 'chunk')
 RETURNS TABLE (
     rank int, score real, document text, chunk text, text text, section text[], page int, metadata jsonb, version int,
     snapshot text, content_sha256 text, revision text, start_at int, end_at int, parent_start int, parent_end int,
-    also_in text[])
+    also_in text[], similar text[])
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, {vector_schema} AS $$
 -- STABLE: pointer, hits, text and lineage are read from one snapshot of the database, so from one version.
+-- Where hits are chosen among candidates, or become one, it begins with a few times as many as are wanted, and asks for
+-- more until k are left or all were seen.
 DECLARE
     v snapdex.version := snapdex._resolve(index, at);
     dimension int := (SELECT s.dimension FROM snapdex.embedding_space s WHERE s.id = v.space_id);
+    diverse boolean := mmr_lambda < 1 OR collapse < 1;
+    wanted int;         -- chunks, before neighbours become one
+    pool int;           -- candidates to choose them from
+    found int;
     ids bigint[];
     scores float8[];
+    alike bigint[];     -- left out because they are like these
+    like_of bigint[];
+    starts int[];
+    ends int[];
 BEGIN
     k := coalesce(k, 10);
     filter := coalesce(filter, '{}');
@@ -292,20 +428,53 @@ BEGIN
         RAISE EXCEPTION 'the query text is missing' USING ERRCODE = 'SX002';
     ELSIF mode = 'hybrid' AND coalesce(dense_weight NOT BETWEEN 0 AND 1, true) THEN
         RAISE EXCEPTION 'dense_weight must be between 0 and 1, not %', dense_weight USING ERRCODE = 'SX002';
+    ELSIF coalesce(fusion, '') NOT IN ('convex', 'rrf') THEN
+        RAISE EXCEPTION 'fusion must be convex or rrf, not %', fusion USING ERRCODE = 'SX002';
+    ELSIF coalesce(mmr_lambda NOT BETWEEN 0 AND 1 OR collapse NOT BETWEEN 0 AND 1, true) THEN
+        RAISE EXCEPTION 'mmr_lambda and collapse must be between 0 and 1' USING ERRCODE = 'SX002';
+    ELSIF diverse AND k > 1000 THEN
+        RAISE EXCEPTION 'k must be between 1 and 1000 where hits are compared with each other, not %', k USING ERRCODE = 'SX002';
+    ELSIF coalesce(expand, '') NOT IN ('chunk', 'section', 'neighbours') THEN
+        RAISE EXCEPTION 'expand must be chunk, section or neighbours, not %', expand USING ERRCODE = 'SX002';
     END IF;
     IF mode <> 'lexical' AND vector_dims(query_vector) <> dimension THEN
         RAISE EXCEPTION 'the query vector has % dimensions, version % needs %', vector_dims(query_vector), v.number, dimension
         USING ERRCODE = 'SX002';
     END IF;
-    IF mode = 'dense' THEN
-        SELECT array_agg(x.chunk_id), array_agg(x.score) INTO ids, scores FROM snapdex._dense(v, query_vector, k, filter, exact) x;
-    ELSIF mode = 'lexical' THEN
-        SELECT array_agg(x.chunk_id), array_agg(x.score) INTO ids, scores FROM snapdex._lexical(v, query_text, k, filter) x;
-    ELSE
-        SELECT array_agg(x.chunk_id), array_agg(x.score) INTO ids, scores
-        FROM snapdex._hybrid(v, query_vector, query_text, k, filter, dense_weight, exact) x;
-    END IF;
-    RETURN QUERY SELECT * FROM snapdex._hits(v, ids, scores, k, filter);
+    wanted := CASE expand WHEN 'chunk' THEN k ELSE 4 * k END;
+    pool := CASE WHEN diverse THEN greatest(40, 4 * wanted) ELSE wanted END;
+    LOOP
+        IF mode = 'dense' THEN
+            SELECT array_agg(x.chunk_id), array_agg(x.score) INTO ids, scores FROM snapdex._dense(v, query_vector, pool, filter, exact) x;
+        ELSIF mode = 'lexical' THEN
+            SELECT array_agg(x.chunk_id), array_agg(x.score) INTO ids, scores FROM snapdex._lexical(v, query_text, pool, filter) x;
+        ELSE
+            SELECT array_agg(x.chunk_id), array_agg(x.score) INTO ids, scores
+            FROM snapdex._hybrid(v, query_vector, query_text, pool, filter, dense_weight, exact, fusion) x;
+        END IF;
+        found := coalesce(cardinality(ids), 0);
+        EXIT WHEN found = 0;
+        ids := ids[:pool];
+        scores := scores[:pool];
+        IF diverse THEN
+            SELECT array_agg(x.chunk_id) FILTER (WHERE x.like_of IS NULL), array_agg(x.score) FILTER (WHERE x.like_of IS NULL),
+                   array_agg(x.chunk_id) FILTER (WHERE x.like_of IS NOT NULL), array_agg(x.like_of) FILTER (WHERE x.like_of IS NOT NULL)
+            INTO ids, scores, alike, like_of FROM snapdex._diverse(v, ids, scores, wanted, mmr_lambda, collapse) x;
+        END IF;
+        IF expand <> 'chunk' THEN
+            WITH merged AS MATERIALIZED (SELECT * FROM snapdex._merged(v, ids, k, filter, expand))
+            SELECT array_agg(m.chunk_id ORDER BY h.place), array_agg(h.score ORDER BY h.place), array_agg(m.start_at ORDER BY h.place),
+                   array_agg(m.end_at ORDER BY h.place),
+                   (SELECT array_agg(m.best ORDER BY l.place) FROM unnest(like_of) WITH ORDINALITY AS l (id, place)
+                    LEFT JOIN merged m ON m.chunk_id = l.id)
+            INTO ids, scores, starts, ends, like_of
+            FROM unnest(ids, scores) WITH ORDINALITY AS h (id, score, place) JOIN merged m ON m.best = h.id AND m.chunk_id = h.id;
+        END IF;
+        EXIT WHEN cardinality(ids) >= k OR found < pool;
+        wanted := 4 * wanted;
+        pool := 4 * pool;
+    END LOOP;
+    RETURN QUERY SELECT * FROM snapdex._hits(v, ids[:k], scores[:k], filter, alike, like_of, starts, ends);
 END $$;
 
 CREATE OR REPLACE FUNCTION snapdex.search(
