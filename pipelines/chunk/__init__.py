@@ -1,12 +1,18 @@
 """chunk: from parsed documents to the texts that are embedded, each with its place.
 
-Cuts follow headings, paragraphs, list items, tables and code (see `split.py`); sizes are counted with the tokenizer of
-the embedding model, so nothing is ever truncated by it.
+Cuts follow headings, paragraphs, list items, tables and code (see `split.py`), or also changes of topic (`topics.py`);
+sizes are counted with the tokenizer of the embedding model, so nothing is ever truncated by it. `findings.py` looks at
+the result.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.chunk import topics
 from pipelines.chunk.revision import make_revision
 from pipelines.config import ChunkConfig, Config
 from pipelines.errors import ConfigError
@@ -33,15 +39,25 @@ class ChunkReport:
 def recipe(config: ChunkConfig, parser: str, model: EmbeddingModel) -> str:
     """64 hex digits: everything that shapes chunks. Another recipe makes other revisions of the same documents."""
     rules = [config.max_tokens, config.min_tokens, config.overlap_tokens, config.context]
-    return digest(f"chunk {VERSION}", parser, repr(rules), model.tokenizer_fingerprint).hex()
+    parts = [f"chunk {VERSION}", parser, repr(rules), model.tokenizer_fingerprint]
+    if config.method == "semantic":
+        parts += [f"semantic {topics.VERSION}", str(config.topic_percentile), model.space]
+    return digest(*parts).hex()
 
 
 def run(
-    config: Config, workspace: Workspace, *, recompute: bool = False, progress: Progress | None = None
+    config: Config,
+    workspace: Workspace,
+    *,
+    recompute: bool = False,
+    progress: Progress | None = None,
+    encode: topics.Encode | None = None,
 ) -> ChunkReport:
     """Chunk every document of the `elements` manifest that this recipe has not chunked yet; write manifest `chunks`.
 
-    Raises `ConfigError` where chunks would be longer than the model reads.
+    `encode`: embeds sentences where `chunk.method` is semantic; by default the model itself, loaded when the first
+    section needs it. Raises `ConfigError` where chunks would be longer than the model reads, and for semantic chunks
+    with the model of an endpoint.
     """
     progress = progress or Silent()
     began = time.monotonic()
@@ -50,6 +66,12 @@ def run(
         raise ConfigError(
             f"chunk.max_tokens is {config.chunk.max_tokens}, but {model.name} reads {model.max_tokens} tokens at most",
             hint=f"set chunk.max_tokens to {model.max_tokens} or less",
+        )
+    semantic = config.chunk.method == "semantic"
+    if semantic and model.kind == "endpoint":
+        raise ConfigError(
+            f"chunk.method is semantic, and {model.name} does not give the same vectors twice: no two runs would agree",
+            hint="choose a model whose files are here, or chunk.method: structural",
         )
     parser, elements = read_elements(workspace, config.index.name)
     present = [row for row in elements if row.element_key is not None]
@@ -73,9 +95,10 @@ def run(
         wanted = {element_key: key for key, element_key in todo.items() if key in missing and element_key is not None}
         with store.writer() as writer:
             counter = load_tokenizer(model) if wanted else None
+            embed = (encode or _encoder(config, workspace)) if semantic else None
             for element_key, value in workspace.store("elements").read(wanted) if counter else ():
                 assert counter is not None
-                revision = make_revision(Parsed.from_json(value), config.chunk, counter)
+                revision = make_revision(Parsed.from_json(value), config.chunk, counter, embed)
                 writer.add(wanted[element_key], revision.to_json().encode("utf-8"))
                 facts[wanted[element_key]] = len(revision.chunks), revision.chunks_sha256
                 chunked += 1
@@ -85,3 +108,12 @@ def run(
     ]
     Manifest("chunks", {"recipe": ours}, [row.to_row() for row in rows]).write(path)
     return ChunkReport(ours, chunked, len(rows) - chunked, sum(row.n_chunks for row in rows), time.monotonic() - began)
+
+
+def _encoder(config: Config, workspace: Workspace) -> topics.Encode:
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        from pipelines.embed import encode_passages  # where chunks need the encoder, which most never do
+
+        return encode_passages(config, workspace, texts)
+
+    return encode

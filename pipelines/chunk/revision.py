@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from pipelines.chunk.outline import SEPARATOR, Outline
 from pipelines.chunk.split import HEADING, MAX_LEVEL, Fits, Tokens, cut, pieces_of
+from pipelines.chunk.topics import Encode, mark_topics
 from pipelines.config import ChunkConfig
 from pipelines.model import Chunk, Parsed, Revision
 from pipelines.models import TokenCounter
@@ -13,12 +14,14 @@ from pipelines.models import TokenCounter
 CONTEXT_SHARE = 4  # the context may take a quarter of a chunk; a longer one loses its outer parts
 
 
-def make_revision(parsed: Parsed, config: ChunkConfig, counter: TokenCounter) -> Revision:
+def make_revision(parsed: Parsed, config: ChunkConfig, counter: TokenCounter, encode: Encode | None = None) -> Revision:
     """Title, metadata and chunks in order. Pure: the same input gives the same chunks.
+
+    `encode` embeds sentences, and cuts fall where the topic changes; without it the structure alone decides.
 
     Every chunk's embedded text has at most `config.max_tokens` tokens, except where a single token is longer.
     """
-    cutter = _Cutter(parsed, config, counter)
+    cutter = _Cutter(parsed, config, counter, encode)
     chunks: list[Chunk] = []
     todo = [(0, len(cutter.pieces), cutter.limit)]
     while todo:
@@ -39,19 +42,24 @@ def make_revision(parsed: Parsed, config: ChunkConfig, counter: TokenCounter) ->
 class _Cutter:
     """One document on its way into chunks."""
 
-    def __init__(self, parsed: Parsed, config: ChunkConfig, counter: TokenCounter) -> None:
+    def __init__(self, parsed: Parsed, config: ChunkConfig, counter: TokenCounter, encode: Encode | None) -> None:
         self.parsed, self.config, self.counter = parsed, config, counter
         self.outline = Outline(parsed)
         self.tokens = Tokens(counter.spans(parsed.text).tolist())
         self.limit = config.max_tokens - counter.special_tokens - config.overlap_tokens
         self.context_limit = config.max_tokens // CONTEXT_SHARE
         budget = max(1, self.limit - self.context_limit)
-        self.pieces = pieces_of(parsed.text, parsed.elements, self.tokens, budget)
+        self.pieces = pieces_of(parsed.text, parsed.elements, self.tokens, budget, sentences=encode is not None)
         self._shortened: dict[str, tuple[str, int]] = {"": ("", 0)}
+        if encode:
+            fits, percentile = self.fits(self.limit), config.topic_percentile
+            self.pieces = mark_topics(parsed.text, parsed.elements, self.pieces, fits, encode, percentile)
 
     def cut(self, first: int, last: int, limit: int) -> list[tuple[int, int]]:
-        fits = Fits(self.pieces, self.tokens, limit, lambda low, high: self.context(low, high)[1])
-        return cut(self.parsed.text, self.pieces, first, last, fits, self.config.min_tokens)
+        return cut(self.parsed.text, self.pieces, first, last, self.fits(limit), self.config.min_tokens)
+
+    def fits(self, limit: int) -> Fits:
+        return Fits(self.pieces, self.tokens, limit, lambda low, high: self.context(low, high)[1])
 
     def size(self, low: int, high: int) -> int:
         """Tokens of a range of pieces with its context: what `limit` bounds."""

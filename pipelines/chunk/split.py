@@ -16,6 +16,7 @@ from pipelines.model import Element, ElementKind
 
 HEADING = 100  # minus the level
 MAX_LEVEL = 20
+TOPIC = 60  # between sentences that embeddings tell apart (see `topics.py`)
 BLOCK = 50
 ITEM = 40
 LEAD_IN = 30  # between "as follows:" and what follows
@@ -38,6 +39,7 @@ class Piece:
     end: int
     joint: int
     element: int  # ordinal of the element that it belongs to
+    drop: int = 0  # how much the topic changes at the joint; the first to decide among equally strong joints
 
 
 class Tokens:
@@ -50,12 +52,17 @@ class Tokens:
         return bisect.bisect_left(self.starts, end) - bisect.bisect_left(self.starts, start)
 
 
-def pieces_of(text: str, elements: Sequence[Element], tokens: Tokens, budget: int) -> list[Piece]:
-    """The elements in order; those of more than `budget` tokens in lines or sentences, then words, then tokens."""
+def pieces_of(
+    text: str, elements: Sequence[Element], tokens: Tokens, budget: int, *, sentences: bool = False
+) -> list[Piece]:
+    """The elements in order; those of more than `budget` tokens in lines or sentences, then words, then tokens.
+
+    `sentences`: every paragraph in its sentences, whatever its length.
+    """
     pieces: list[Piece] = []
     for ordinal, element in enumerate(elements):
         joint = _joint_before(text, elements, ordinal)
-        for start, end, inner in _divided(text, element, tokens, budget):
+        for start, end, inner in _divided(text, element, tokens, budget, sentences=sentences):
             pieces.append(Piece(start, end, inner or joint, ordinal))
     return pieces
 
@@ -96,10 +103,18 @@ class Fits:
 
 
 def _best_joint(text: str, pieces: Sequence[Piece], low: int, high: int, fits: Fits, least: int) -> int:
-    strongest = max(piece.joint for piece in pieces[low + 1 : high])
-    joints = [at for at in range(low + 1, high) if pieces[at].joint == strongest]
-    roomy = [at for at in joints if fits.size(low, at) >= least and fits.size(at, high) >= least]
-    keyed = [(_fingerprint(text, pieces[at]), at) for at in roomy or joints]
+    def is_roomy(at: int) -> bool:
+        return fits.size(low, at) >= least and fits.size(at, high) >= least
+
+    def strength(at: int) -> int:
+        joint = pieces[at].joint
+        return joint if joint != TOPIC or is_roomy(at) else SENTENCE  # a change of topic is no reason for a small part
+
+    strengths = [strength(at) for at in range(low + 1, high)]
+    strongest = max(strengths)
+    joints = [at for at, each in enumerate(strengths, low + 1) if each == strongest]
+    roomy = [at for at in joints if is_roomy(at)]
+    keyed = [((-pieces[at].drop, _fingerprint(text, pieces[at])), at) for at in roomy or joints]
     smallest = min(keyed)[0]
     ties = [at for key, at in keyed if key == smallest]
     return ties[len(ties) // 2]  # repeated text gives equal hashes: the middle keeps the recursion shallow
@@ -133,9 +148,14 @@ def has_front_matter(text: str, elements: Sequence[Element]) -> bool:
     return len(elements) > 1 and elements[0].start == 0 and text.startswith("---\n")
 
 
-def _divided(text: str, element: Element, tokens: Tokens, budget: int) -> list[tuple[int, int, int]]:
+def _divided(
+    text: str, element: Element, tokens: Tokens, budget: int, *, sentences: bool
+) -> list[tuple[int, int, int]]:
     """(start, end, joint) of the parts of an element; joint 0 stands for the joint before the element itself."""
     parts = [(element.start, element.end, 0)]
+    if sentences and element.kind is ElementKind.PARAGRAPH:
+        ends = [match.end() for match in _SENTENCE_END.finditer(text, element.start, element.end)]
+        parts = _split_at(ends, element.start, element.end, 0, SENTENCE)
     by_lines = element.kind in (ElementKind.CODE, ElementKind.TABLE, ElementKind.LIST_ITEM)
     divisions = [(_LINE_END, LINE), (_SENTENCE_END, SENTENCE)]
     for pattern, joint in divisions if by_lines else divisions[::-1]:

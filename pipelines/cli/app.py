@@ -24,6 +24,7 @@ COMMANDS = {  # command: module; a module is imported when one of its commands i
     "run": "ingest",
     "plan": "ingest",
     "documents": "ingest",
+    "chunks": "chunks",
     "quarantine": "ingest",
     "search": "search",
     "eval": "evaluate",

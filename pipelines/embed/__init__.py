@@ -34,6 +34,7 @@ __all__ = [
     "Encoder",
     "batches",
     "embed_batch",
+    "encode_passages",
     "encode_query",
     "load_encoder",
     "missing_chunks",
@@ -118,10 +119,19 @@ def missing_chunks(config: Config, workspace: Workspace, *, recompute: bool = Fa
 def encode_query(config: Config, workspace: Workspace, text: str) -> NDArray[np.float32]:
     """[d], in the space of this configuration's model. Weights stay in memory: the next query is much faster."""
     model = resolve_model(config.embed, workspace)
-    load = _kept_encoder if model.kind == "folder" else load_encoder
-    vector = load(model, config.embed).encode_query(text)
+    vector = _ready_encoder(model, config.embed).encode_query(text)
     checked(vector[None], 1, model.dimension)
     return vector
+
+
+def encode_passages(config: Config, workspace: Workspace, texts: Sequence[str]) -> NDArray[np.float32]:
+    """[n, d], in the space of this configuration's model; nothing is stored. Weights stay in memory."""
+    model = resolve_model(config.embed, workspace)
+    return checked(_ready_encoder(model, config.embed).encode(texts), len(texts), model.dimension)
+
+
+def _ready_encoder(model: EmbeddingModel, config: EmbedConfig) -> Encoder:
+    return _kept_encoder(model, config) if model.kind == "folder" else load_encoder(model, config)
 
 
 @lru_cache(maxsize=2)  # the gate asks two versions, which may have two models
