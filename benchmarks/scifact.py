@@ -98,7 +98,7 @@ def _config(corpus: str) -> Config:
 def _encode_queries(workspace: Workspace, claims: Claims) -> dict[str, list[float]]:
     config = _config("whole")
     encoder = load_encoder(resolve_model(config.embed, workspace), config.embed)
-    return {query: encoder.encode_query(text).tolist() for query, text in claims.texts.items()}
+    return dict(zip(claims.texts, encoder.encode_queries(list(claims.texts.values())).tolist(), strict=True))
 
 
 # -- the collection ----------------------------------------------------------------------------------------------------

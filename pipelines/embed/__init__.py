@@ -34,6 +34,7 @@ __all__ = [
     "Encoder",
     "batches",
     "embed_batch",
+    "encode_queries",
     "encode_query",
     "load_encoder",
     "missing_chunks",
@@ -117,11 +118,15 @@ def missing_chunks(config: Config, workspace: Workspace, *, recompute: bool = Fa
 
 def encode_query(config: Config, workspace: Workspace, text: str) -> NDArray[np.float32]:
     """[d], in the space of this configuration's model. Weights stay in memory: the next query is much faster."""
+    vector: NDArray[np.float32] = encode_queries(config, workspace, [text])[0]
+    return vector
+
+
+def encode_queries(config: Config, workspace: Workspace, texts: Sequence[str]) -> NDArray[np.float32]:
+    """[n, d], as `encode_query` for each; together they take much less time."""
     model = resolve_model(config.embed, workspace)
     load = _kept_encoder if model.kind == "folder" else load_encoder
-    vector = load(model, config.embed).encode_query(text)
-    checked(vector[None], 1, model.dimension)
-    return vector
+    return checked(load(model, config.embed).encode_queries(texts), len(texts), model.dimension)
 
 
 @lru_cache(maxsize=2)  # the gate asks two versions, which may have two models
