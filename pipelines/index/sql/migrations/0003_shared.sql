@@ -1,0 +1,1 @@
+ALTER TABLE snapdex.version ADD COLUMN gate jsonb;
