@@ -20,6 +20,7 @@ NAMES = (
     "aborted",
     "scifact",
     "encode",
+    "gate",
 )  # the quick ones first
 
 
