@@ -98,7 +98,7 @@ def draft(settings: Settings, file: Path, count: int, version: str) -> None:
     "--from",
     "evaluation",
     required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="EVAL.JSON",
     help="What `snapdex eval --json --queries` printed.",
 )
@@ -115,8 +115,8 @@ def grow(settings: Settings, file: Path, evaluation: Path, count: int) -> None:
 
     try:
         loaded = json.loads(evaluation.read_text("utf-8"))
-    except ValueError as error:
-        raise InputError(f"{evaluation} is not JSON: {error}", hint="snapdex eval --json --queries") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{evaluation} cannot be read: {error}", hint="snapdex eval --json --queries") from None
     rows = from_evaluation(loaded if isinstance(loaded, dict) else {}, settings.config.gate.metric, count)
     _done(settings, file, len(add(file, rows)), len(rows))
 
