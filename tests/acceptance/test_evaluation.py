@@ -20,7 +20,7 @@ def published(new_workspace, handbook, write_tree, tmp_path_factory):
     (snapdex.root / "golden.jsonl").write_text(golden, "utf-8")
     sources = write_tree(tmp_path_factory.mktemp("tree"), handbook)
     snapdex("run", sources)
-    (sources / "notes/glossary.txt").write_text("The weather is fine.\n", "utf-8")
+    (sources / "notes/glossary.txt").unlink()
     snapdex.refused = snapdex("run", sources, code=7)
     return snapdex
 
@@ -39,7 +39,7 @@ def test_eval_compares_and_writes_a_page(published):
     found = published.json(*words)
     assert (found["against"]["version"], found["against"]["losses"]) == (1, 1)
     assert [each["question"] for each in found["per_query"]][-1] == "who won the cup?"
-    assert found["missing_documents"] == ["notes/lost.md"]
+    assert found["missing_documents"] == ["notes/glossary.txt", "notes/lost.md"]
     html = page.read_text("utf-8")
     assert "Against v1" in html and "what is demurrage &lt;b&gt;?" in html
 
@@ -55,7 +55,7 @@ def test_a_version_that_did_not_pass_is_published_with_a_reason_only(published):
 
 
 def test_golden_sets_are_checked_drafted_and_grown(published):
-    checked = published.ending("golden", "check", "golden.jsonl", "--json")
+    checked = published.ending("golden", "check", "golden.jsonl", "--at", "v1", "--json")
     assert checked.code == 3
     (error,) = [each for each in json.loads(checked.stdout)["findings"] if each["level"] == "error"]
     assert (error["line"], error["kind"]) == (3, "document")
