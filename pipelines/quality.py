@@ -148,7 +148,7 @@ def check_gate(
         return None
     candidate = found or evaluate_version(config, workspace, queries, built.version, exact=True)
     active = evaluate_version(config, workspace, queries, built.active_version, exact=True)
-    decision = {"version": built.version, "against": built.active_version}
+    decision: dict[str, Any] = {"version": built.version, "against": built.active_version}
     decision |= evaluate.gate(candidate, active, config.gate)
     with index.connect(index.database_url(workspace)) as connection, index.translated_errors():
         set_gate(connection, get_index(connection, config.index.name), built.version, decision)

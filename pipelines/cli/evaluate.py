@@ -75,7 +75,8 @@ def evaluate(
     if html:
         subject = subject_of(config, measured, golden)
         atomic_write(
-            html, page(subject, found, metric, missing=missing, against=other and other.number, compared=compared)
+            html,
+            page(subject, found, metric, missing=missing, against=other.number if other else None, compared=compared),
         )
     if settings.json:
         shown: dict[str, Any] = {"version": measured.number, "golden": str(golden), "queries": found.queries}

@@ -59,7 +59,8 @@ def chunks_of(connection: Connection, index: Index, version: int) -> Iterator[tu
             " ORDER BY m.document, o.ordinal",
             {"v": version},
         )
-        yield from cursor
+        for document, section, text in cursor:
+            yield document, section, text
 
 
 def _members(connection: Connection, index: Index, version: int) -> list[dict[str, Any]]:
