@@ -59,8 +59,7 @@ def chunks_of(connection: Connection, index: Index, version: int) -> Iterator[tu
             " ORDER BY m.document, o.ordinal",
             {"v": version},
         )
-        for document, section, text in cursor:
-            yield document, section, text
+        yield from cursor
 
 
 def _members(connection: Connection, index: Index, version: int) -> list[dict[str, Any]]:
