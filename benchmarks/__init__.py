@@ -7,6 +7,7 @@
     noop      the command `snapdex run` when nothing changed
     pointer   publish and rollback on 10^3 to 10^5 chunks, alone and under eight readers
     scifact   retrieval quality on BEIR SciFact: dense, lexical, hybrid
+    gate      how often the gate is right about spoiled versions and harmless edits, on SciFact
     recall    10^5 chunks in ten versions: recall, latency, exactness of BM25, drift
 
 Each prints one table and appends one line to `benchmarks/results.jsonl`. Every measurement makes its own workspaces

@@ -21,6 +21,7 @@ NAMES = (
     "abstain",
     "scifact",
     "encode",
+    "gate",
 )  # the quick ones first
 
 

@@ -33,8 +33,8 @@ class _Stand(HashedWords):
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return self.vectors(texts)
 
-    def encode_query(self, text: str) -> NDArray[np.float32]:
-        return np.asarray(self.vectors([text])[0])
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self.vectors(texts)
 
 
 def measure(options: Options) -> Report:

@@ -8,8 +8,13 @@ from prefect.client.schemas.objects import State
 
 from flows import events, reporting
 from flows.retries import stage
+from flows.tracking import Dataset
 from pipelines import operate, quality
+from pipelines.evaluate.page import WORST
+from pipelines.evaluate.page import page as evaluation_page
 from pipelines.quality import Drift
+
+DIGEST_DIGITS = 32  # MLflow takes 36
 
 measure_drift = stage("evaluate", quality.drift)
 
@@ -32,22 +37,32 @@ def evaluate(
     if found is None:
         return reporting.skipped(f"{config.index.name} has no golden set: gate.golden is unset or empty")
     name = f"{config.index.name} v{found.version.number} evaluated"
-    tracked = reporting.track(config, found.version, found.now, run_name=name, prefect_run=runtime.flow_run.id)
+    subject = quality.subject_of(config, found.version, workspace.root / config.gate.golden)
+    tracked = reporting.track(
+        config,
+        found.version,
+        found.now.metrics,
+        run_name=name,
+        prefect_run=runtime.flow_run.id,
+        dataset=Dataset(config.gate.golden, subject.golden_sha256[:DIGEST_DIGITS], found.now.queries),
+        pages={"evaluation.html": evaluation_page(subject, found.now, config.gate.metric, missing=found.missing)},
+    )
     if tracked:
         operate.note_runs(config, workspace, found.version.number, mlflow_run=tracked.run_id)
-    rows = reporting.compared(found.now, found.then)
+    rows = reporting.compared(found.now.metrics, found.then)
     create_table_artifact(rows, key=reporting.key("drift", config), description=f"{name}: now and when it was made")
     text = page(found, config.index.name, config.gate.metric, rows) + reporting.links(found.version, tracked)
     create_markdown_artifact(text, key=reporting.key("evaluate", config))
     mlflow_run = tracked.run_id if tracked else None
     ids = {"version": found.version.number, "snapshot": found.version.snapshot, "mlflow_run": mlflow_run}
-    events.run_finished(config, **ids, queries=found.queries)
+    events.run_finished(config, **ids, queries=found.now.queries)
     return {
         "index": config.index.name,
         "version": found.version.number,
-        "queries": found.queries,
-        "metrics": found.now,
+        "queries": found.now.queries,
+        "metrics": found.now.metrics,
         "before": found.then,
+        "missing_documents": found.missing,
         "mlflow_run": mlflow_run,
     }
 
@@ -60,13 +75,14 @@ def page(found: Drift, name: str, metric: str, rows: list[reporting.Row]) -> str
         for row in rows
     )
     worst = "".join(
-        f"| {reporting.cell(each.query)} | {each.score:.2f} | {reporting.cell(', '.join(each.expected))} |"
-        f" {reporting.cell(', '.join(each.returned)) or 'nothing'} |\n"
-        for each in found.worst
+        f"| {reporting.cell(each.question)} | {each.metrics[metric]:.2f} | {reporting.cell(', '.join(each.expected))} |"
+        f" {reporting.cell(', '.join(hit.document for hit in each.returned)) or 'nothing'} |\n"
+        for each in found.now.failed(metric)[:WORST]
     )
     return (
-        f"# {name} v{found.version.number}: {found.queries} queries\n\n"
+        f"# {name} v{found.version.number}: {found.now.queries} queries\n\n"
         f"| metric | now | when made | difference |\n|---|---|---|---|\n{metrics}\n"
+        + (f"{len(found.missing)} documents of the golden set are not in this version.\n\n" if found.missing else "")
         + (
             f"## Answered worst\n\n| query | {metric} | expected | returned |\n|---|---|---|---|\n{worst}\n"
             if worst

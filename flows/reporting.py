@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC
 from pathlib import Path
@@ -120,6 +120,7 @@ def rejections(config: Config, workspace: Workspace, built: index.BuildReport) -
                 snapshot=built.snapshot,
                 active=built.active_version,
                 reason=str(error),
+                outcome=error.context["gate"]["outcome"],
             )
         text = f"# {config.index.name} v{built.version} was not published\n\n{error}\n\nTo look: `{error.hint}`\n\n"
         create_markdown_artifact(text + links(version, tracked), key=key("rejected", config))
@@ -165,7 +166,14 @@ def lead_to(config: Config, workspace: Workspace, number: int) -> tuple[Version,
 
 
 def track(
-    config: Config, version: Version, metrics: dict[str, float], *, run_name: str, prefect_run: str | None
+    config: Config,
+    version: Version,
+    metrics: dict[str, float],
+    *,
+    run_name: str,
+    prefect_run: str | None,
+    dataset: tracking.Dataset | None = None,
+    pages: Mapping[str, str] | None = None,
 ) -> tracking.Tracked | None:
     """Log metrics of a version to MLflow; None where it is not configured or does not answer, which is a warning."""
     if not tracking.is_configured():
@@ -185,6 +193,8 @@ def track(
                 "prefect_run": prefect_run,
                 "model": version.model,
             },
+            dataset=dataset,
+            pages=pages or {},
         )
     except ServiceUnavailable as error:
         get_run_logger().warning("%s; %s", error, error.hint)
@@ -205,7 +215,8 @@ def summary(config: Config, report: dict[str, Any]) -> str:
     chunks = report["chunks"]
     gate = report.get("gate")
     decided = (
-        f"**gate** {gate['metric']} {gate['candidate']:.3f}, the active version had {gate['active']:.3f}\n\n"
+        f"**gate** {gate['outcome']}: {gate['metric']} {gate['candidate']:.3f}, the active version had"
+        f" {gate['active']:.3f}; {gate['reason']}\n\n"
         if gate
         else ""
     )

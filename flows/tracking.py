@@ -4,6 +4,7 @@ The only module that imports MLflow, and only when there is something to log: `M
 it nothing is logged.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,15 @@ class Tracked:
     url: str | None
 
 
+@dataclass(frozen=True)
+class Dataset:
+    """What metrics were measured on, as MLflow lists it among the inputs of a run."""
+
+    name: str
+    digest: str
+    queries: int
+
+
 def is_configured() -> bool:
     return bool(os.environ.get("MLFLOW_TRACKING_URI"))
 
@@ -33,8 +43,10 @@ def track(
     params: Mapping[str, Any],
     metrics: Mapping[str, float],
     tags: Mapping[str, Any],
+    dataset: Dataset | None = None,
+    pages: Mapping[str, str] | None = None,
 ) -> Tracked:
-    """Log a finished run; tags without a value are left out.
+    """Log a finished run; tags without a value are left out. `pages`: texts to keep as artifacts, by file name.
 
     Raises `ServiceUnavailable` when MLflow does not take it.
     """
@@ -58,6 +70,10 @@ def track(
             metrics=[Metric(key.replace("@", "_at_"), float(value), now, 0) for key, value in sorted(metrics.items())],
             params=[Param(key, str(value)) for key, value in params.items()],
         )
+        if dataset:
+            client.log_inputs(run_id, [_input(dataset)])
+        for file, text in (pages or {}).items():
+            client.log_text(run_id, text, file)
         client.set_terminated(run_id)
     except (MlflowException, OSError) as error:
         raise ServiceUnavailable(
@@ -66,6 +82,20 @@ def track(
         ) from error
     page = f"{uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}" if uri.startswith("http") else None
     return Tracked(run_id, page)
+
+
+def _input(dataset: Dataset) -> Any:
+    from mlflow.entities import Dataset as Entity
+    from mlflow.entities import DatasetInput, InputTag
+
+    entity = Entity(
+        name=dataset.name,
+        digest=dataset.digest,
+        source_type="local",
+        source=json.dumps({"uri": dataset.name}),
+        profile=json.dumps({"queries": dataset.queries}),
+    )
+    return DatasetInput(entity, [InputTag("mlflow.data.context", "evaluation")])
 
 
 def _without_password(uri: str) -> str:

@@ -6,7 +6,8 @@ change with golden sets that come later. The same files and golden set give the 
 
 from collections.abc import Sequence
 
-from pipelines import evaluate, index
+from pipelines import evaluate
+from pipelines.asking import asking
 from pipelines.config import Config
 from pipelines.evaluate.calibration import Evidence, Legs, Scored, learn_threshold, learn_weight, some
 from pipelines.files import Workspace
@@ -23,7 +24,7 @@ def learn(config: Config, workspace: Workspace, version: int) -> dict[str, float
     """
     questions = some(evaluate.training_queries(config.gate, workspace.root), MOST_QUESTIONS)
     legs, evidence = [], []
-    with index.open_index(config.index.name, workspace=workspace.root, config=config) as reader:
+    with asking(config, workspace, [question.text for question in questions]) as reader:
         for question in questions:
 
             def leg(mode: str, text: str = question.text) -> Sequence[Scored]:

@@ -72,8 +72,13 @@ class SearchConfig(Section):
 
 class GateConfig(Section):
     golden: str = ""  # path of a golden set, from the workspace; empty: no gate
-    metric: Literal["ndcg@10", "recall@5", "recall@10", "recall@100", "precision@5", "mrr@10"] = "ndcg@10"
+    metric: Literal[
+        "ndcg@10", "recall@5", "recall@10", "recall@100", "precision@1", "precision@5", "precision@10", "mrr@10"
+    ] = "ndcg@10"
     tolerance: float = Field(0.02, ge=0)  # how much worse a candidate may be
+    min_queries: int = Field(20, ge=1)  # answerable ones; fewer cannot tell
+    confidence: float = Field(0.95, gt=0, lt=1)  # of the interval of the difference
+    undecided: Literal["difference", "publish", "refuse"] = "difference"  # what to do where the interval does not tell
 
 
 class RetentionConfig(Section):

@@ -15,13 +15,13 @@ from typing import Any
 
 from pipelines import chunk, collect, embed, evaluate, index, logs, parse
 from pipelines.config import Config
-from pipelines.errors import ConflictError, GateFailed, InputError
+from pipelines.errors import ConflictError, InputError
 from pipelines.estimate import estimate, remember_rate
 from pipelines.files import Workspace
 from pipelines.manifests import read_chunks
 from pipelines.model import Quarantined
 from pipelines.progress import Progress, Silent
-from pipelines.quality import adopt, evaluate_version, measure, measured
+from pipelines.quality import adopt, check_gate, measure, measured
 from pipelines.record import Place, begin_record, complete_record
 
 LOCK_SECONDS = 0.5  # between two looks at the lock of a workspace
@@ -219,10 +219,11 @@ def finish(
 ) -> dict[str, Any]:
     """Publish what was built, unless there is nothing to publish or somebody decided against this version before."""
     started = time.monotonic()
-    if metrics := measured(config, workspace, built.snapshot):
-        adopt(config, workspace, built.version, metrics)
+    metrics, found = measured(config, workspace, built.snapshot), None
+    if metrics is None:
+        metrics, found = measure(config, workspace, built.version, built.snapshot)
     else:
-        metrics = measure(config, workspace, built.version, built.snapshot)
+        adopt(config, workspace, built.version, metrics)
     evaluated = time.monotonic()
     note = None
     published = False
@@ -234,7 +235,7 @@ def finish(
                 f" publish it with: snapdex publish {built.version}"
             )
         else:
-            decision = check_gate(config, workspace, built)
+            decision = check_gate(config, workspace, built, found)
             index.publish(
                 lambda: index.connect(index.database_url(workspace)),
                 config.index.name,
@@ -268,28 +269,6 @@ def recorded(config: Config, place: Place, report: dict[str, Any]) -> dict[str, 
     seconds = round(time.monotonic() - began, 3)
     total = round(report["seconds"]["total"] + seconds, 3)
     return {**report, "record": record, "seconds": {**report["seconds"], "record": seconds, "total": total}}
-
-
-def check_gate(config: Config, workspace: Workspace, built: index.BuildReport) -> dict[str, Any] | None:
-    """Compare the candidate with the active version on the golden set; None where there is no gate or nothing active.
-
-    Raises `GateFailed` when the candidate is worse: it stays sealed, and readers keep the active version.
-    """
-    queries = evaluate.golden_queries(config.gate, workspace.root)
-    if not queries or built.active_version is None:
-        return None
-    candidate, active = (evaluate_version(config, workspace, queries, v) for v in (built.version, built.active_version))
-    decision = evaluate.gate(candidate, active, config.gate)
-    if not decision["passed"]:
-        raise GateFailed(
-            f"version {built.version} has {config.gate.metric} {decision['candidate']:.3f}, the active version"
-            f" {built.active_version} has {decision['active']:.3f}: it is not published",
-            hint=f"snapdex diff {built.active_version} {built.version}; to insist: snapdex publish {built.version}",
-            gate=decision,
-            version=built.version,
-            snapshot=built.snapshot,
-        )
-    return decision
 
 
 def plan(

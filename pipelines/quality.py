@@ -6,64 +6,86 @@ metrics that `python -m pipelines.evaluate` leaves for DVC.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 from pipelines import evaluate, index
+from pipelines.asking import asking, forgetful
 from pipelines.calibrate import learn
 from pipelines.config import Config
-from pipelines.errors import NotFoundError
-from pipelines.evaluate.outputs import Metrics, conditions, read_metrics, size_metrics, write_metrics
+from pipelines.errors import GateFailed, NotFoundError
+from pipelines.evaluate import Answer, Evaluation, Hit, Query
+from pipelines.evaluate.outputs import (
+    Metrics,
+    conditions,
+    golden_sha256,
+    read_metrics,
+    size_metrics,
+    write_metrics,
+)
+from pipelines.evaluate.page import Subject
 from pipelines.files import Workspace
 from pipelines.index.build import read_recorded
-from pipelines.index.catalog import get_index, get_version, set_calibration, set_metrics
+from pipelines.index.catalog import get_index, get_version, set_calibration, set_gate, set_metrics
+from pipelines.index.history import documents_of
 from pipelines.index.sizes import sizes_of
 from pipelines.progress import Progress
 
-WORST = 20  # queries that are shown with what was returned
-SHOWN = 5  # documents of each
 LEARNED = "learned_"  # begins the names of what is kept as the version's calibration
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What search returned for a query of the golden set, best first, and its score in `gate.metric`."""
-
-    query: str
-    score: float
-    expected: list[str]
-    returned: list[str]
-
-
-@dataclass(frozen=True)
 class Drift:
-    """Metrics of the active version now and when it was made, and the queries that it answers worst."""
+    """The active version: how it answers now, its metrics from when it was made, documents that it does not have."""
 
     version: index.Version
-    queries: int
-    now: dict[str, float]
+    now: Evaluation
     then: dict[str, float]
-    worst: list[Answer]
+    missing: list[str]
 
 
 def evaluate_version(
     config: Config,
     workspace: Workspace,
-    queries: Sequence[evaluate.Query],
+    queries: Sequence[Query],
     version: int,
     *,
     exact: bool = False,
     progress: Progress | None = None,
-) -> evaluate.Evaluation:
+) -> Evaluation:
     """How well search in `version` answers the golden set, with the settings of the section `search`.
 
-    `exact`: with every distance computed, which another machine repeats; a graph is built anew by each.
+    `exact`: with every distance computed, which another machine repeats; a graph is built anew by each. Latency is
+    always that of a reader: `search.k` hits, the graph, and encoding the query.
     """
-    with index.open_index(config.index.name, workspace=workspace.root, config=config) as reader:
+    with (
+        index.open_index(config.index.name, workspace=workspace.root, config=forgetful(config)) as reader,
+        asking(config, workspace, [query.text for query in queries]) as batched,
+    ):
 
-        def search(text: str, k: int) -> list[tuple[str, str]]:
-            hits = reader.search(text, k=k, at=version, exact=exact).hits
-            return [(document, hit.text) for hit in hits for document in (hit.document, *hit.also_in)]
+        def search(text: str, k: int) -> Answer:
+            found = batched.search(text, k=k, at=version, exact=exact)
+            hits = [
+                Hit(document, hit.text, tuple(hit.section), hit.score)
+                for hit in found.hits
+                for document in (hit.document, *hit.also_in)
+            ]
+            return Answer(hits, found.abstained)
 
-        return evaluate.evaluate(queries, search, progress)
+        def as_reader(text: str) -> None:
+            reader.search(text, at=version)
+
+        as_reader(queries[0].text)  # loads the model, and refuses one that is not the version's
+        return evaluate.evaluate(queries, search, as_reader=as_reader, progress=progress)
+
+
+def missing_from(config: Config, workspace: Workspace, queries: Sequence[Query], version: int) -> list[str]:
+    """The documents that the golden set names and `version` does not have."""
+    with index.connect(index.database_url(workspace)) as connection, index.translated_errors():
+        opened = get_index(connection, config.index.name)
+        documents = documents_of(connection, opened, get_version(connection, opened, version))
+    return evaluate.missing_documents(queries, {document.uri for document in documents})
 
 
 def measure_built(config: Config, workspace: Workspace, *, progress: Progress | None = None) -> Metrics:
@@ -71,13 +93,14 @@ def measure_built(config: Config, workspace: Workspace, *, progress: Progress | 
     built = read_recorded(workspace, config.index.name)
     if built is None:
         raise NotFoundError("no version was built from this workspace", hint="build one: dvc repro, or snapdex run")
-    return measure(config, workspace, built.version, built.snapshot, progress=progress)
+    return measure(config, workspace, built.version, built.snapshot, progress=progress)[0]
 
 
 def measure(
     config: Config, workspace: Workspace, version: int, snapshot: str, *, progress: Progress | None = None
-) -> Metrics:
-    """Measure a version, write `data/metrics/` and the version's row; returns the metrics.
+) -> tuple[Metrics, Evaluation | None]:
+    """Measure a version, write `data/metrics/` and the version's row; returns the metrics, and the evaluation that they
+    come from where there is a golden set.
 
     Raises `NotFoundError` where this database has another snapshot under that number, or none.
     """
@@ -100,15 +123,12 @@ def measure(
             with index.connect(index.database_url(workspace)) as connection, index.translated_errors():
                 set_calibration(connection, opened, version, learned)  # before it is searched as readers search it
         metrics |= {f"{LEARNED}{name}": value for name, value in learned.items()}
-    per_query: dict[str, dict[str, float]] = {}
-    if queries:
-        found = evaluate_version(config, workspace, queries, version, exact=True, progress=progress)
-        metrics |= found.metrics
-        per_query = found.per_query
+    found = evaluate_version(config, workspace, queries, version, exact=True, progress=progress) if queries else None
+    metrics |= found.metrics if found else {}
     with index.connect(index.database_url(workspace)) as connection, index.translated_errors():
         set_metrics(connection, opened, version, _numbers(metrics))
     metrics |= conditions(snapshot, workspace.root / config.gate.golden if queries else None, config.search)
-    return write_metrics(workspace, name, metrics, per_query, sizes.tokens)
+    return write_metrics(workspace, name, metrics, found.per_query if found else {}, sizes.tokens), found
 
 
 def adopt(config: Config, workspace: Workspace, version: int, metrics: Metrics | None) -> None:
@@ -134,9 +154,39 @@ def _numbers(metrics: Metrics) -> dict[str, float]:
     return {name: metrics[name] for name in metrics.keys() - of_others}
 
 
-def drift(
-    config: Config, workspace: Workspace, *, worst: int = WORST, progress: Progress | None = None
-) -> Drift | None:
+def check_gate(
+    config: Config, workspace: Workspace, built: index.BuildReport, found: Evaluation | None = None
+) -> dict[str, Any] | None:
+    """Compare the candidate with the active version on the golden set, and keep the decision with the candidate.
+
+    None where there is no gate or nothing active. `found`: the candidate's evaluation, where there is one already. Both
+    are searched exactly: what differs is documents, chunks and vectors, and no accident of a graph. Raises `GateFailed`
+    when the candidate does not pass: it stays sealed, and readers keep the active version.
+    """
+    queries = evaluate.golden_queries(config.gate, workspace.root)
+    if not queries or built.active_version is None:
+        return None
+    candidate = found or evaluate_version(config, workspace, queries, built.version, exact=True)
+    active = evaluate_version(config, workspace, queries, built.active_version, exact=True)
+    decision: dict[str, Any] = {"version": built.version, "against": built.active_version}
+    decision |= evaluate.gate(candidate, active, config.gate)
+    with index.connect(index.database_url(workspace)) as connection, index.translated_errors():
+        set_gate(connection, get_index(connection, config.index.name), built.version, decision)
+    if not decision["passed"]:
+        raise GateFailed(
+            f"version {built.version} has {config.gate.metric} {decision['candidate']:.3f}, the active version"
+            f" {built.active_version} has {decision['active']:.3f}: it is not published"
+            f" ({decision['outcome']}: {decision['reason']})",
+            hint=f"snapdex diff {built.active_version} {built.version};"
+            f" to insist: snapdex publish {built.version} --override REASON",
+            gate=decision,
+            version=built.version,
+            snapshot=built.snapshot,
+        )
+    return decision
+
+
+def drift(config: Config, workspace: Workspace, *, progress: Progress | None = None) -> Drift | None:
     """How the active version answers the golden set now, beside what was measured when it was made.
 
     Search is as readers have it, with the graph and the present settings; what was measured then was exact. None where
@@ -149,20 +199,7 @@ def drift(
         index.migrate(connection)
         version = get_version(connection, get_index(connection, config.index.name), "active")
     now = evaluate_version(config, workspace, queries, version.number, progress=progress)
-    metric = config.gate.metric
-    asked = [query for query in queries if now.per_query.get(query.id, {}).get(metric, 1.0) < 1.0]
-    asked.sort(key=lambda query: (now.per_query[query.id][metric], query.id))
-    with index.open_index(config.index.name, workspace=workspace.root, config=config) as reader:
-        answers = [
-            Answer(
-                query.text,
-                now.per_query[query.id][metric],
-                sorted(query.relevant),
-                list(dict.fromkeys(hit.document for hit in reader.search(query.text, at=version.number).hits))[:SHOWN],
-            )
-            for query in asked[:worst]
-        ]
-    return Drift(version, len(queries), now.metrics, version.metrics or {}, answers)
+    return Drift(version, now, version.metrics or {}, missing_from(config, workspace, queries, version.number))
 
 
 def measured(config: Config, workspace: Workspace, snapshot: str) -> Metrics | None:
@@ -171,3 +208,21 @@ def measured(config: Config, workspace: Workspace, snapshot: str) -> Metrics | N
     found = read_metrics(workspace, config.index.name)
     of = conditions(snapshot, workspace.root / config.gate.golden if queries else None, config.search)
     return found if found is not None and found.items() >= of.items() else None
+
+
+def subject_of(config: Config, version: index.Version, golden: Path) -> Subject:
+    """What the page of an evaluation is about."""
+    return Subject(
+        index=config.index.name,
+        version=version.number,
+        snapshot=version.snapshot,
+        created_at=version.created_at,
+        documents=version.documents,
+        chunks=version.chunks,
+        model=version.model,
+        golden=str(golden),
+        golden_sha256=golden_sha256(golden),
+        mode=config.search.mode,
+        k=config.search.k,
+        measured_at=datetime.now(UTC),
+    )

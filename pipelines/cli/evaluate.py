@@ -1,14 +1,22 @@
 """eval and gate."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipelines.cli.app import Settings, common
 from pipelines.cli.history import opened
-from pipelines.cli.output import emit_json
+from pipelines.cli.output import emit_json, excerpt, safe
 from pipelines.errors import GateFailed
 from pipelines.index.catalog import get_version
+
+if TYPE_CHECKING:
+    from pipelines.evaluate import Asked, Comparison, Evaluation
+
+LISTED = 5  # documents that a line names
 
 _GOLDEN = click.option(
     "--golden",
@@ -24,30 +32,115 @@ _SPLIT = click.option("--split", default="test", show_default=True, help="Of a B
 @click.argument("version", metavar="V", default="active")
 @_GOLDEN
 @_SPLIT
+@click.option("--against", metavar="V", help="Also evaluate this version, and compare query by query.")
+@click.option("--worst", type=click.IntRange(0), default=5, show_default=True, help="How many queries to show.")
+@click.option("--queries", "with_queries", is_flag=True, help="With --json: every query and what was returned.")
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it as a page, too."
+)
 @common
-def evaluate(settings: Settings, version: str, golden: Path, split: str) -> None:
+def evaluate(
+    settings: Settings,
+    version: str,
+    golden: Path,
+    split: str,
+    against: str | None,
+    worst: int,
+    with_queries: bool,
+    html: Path | None,
+) -> None:
     """Measure how well search in version V (default: the active one) finds what the golden set expects.
 
     \b
     snapdex eval --golden data/golden/sample.jsonl
     snapdex eval v3 --golden scifact/ --set search.mode=dense
+    snapdex eval v7 --against active --golden golden.jsonl --html v7.html
     """
-    from pipelines.evaluate import read_golden
-    from pipelines.quality import evaluate_version
+    from pipelines.evaluate import compare, read_golden
+    from pipelines.evaluate.page import page
+    from pipelines.files import atomic_write
+    from pipelines.quality import evaluate_version, missing_from, subject_of
 
     queries = read_golden(golden, split)
+    config, workspace = settings.config, settings.workspace
+    metric = config.gate.metric
     with opened(settings) as (connection, index):
-        number = get_version(connection, index, version).number
+        measured = get_version(connection, index, version)
+        other = get_version(connection, index, against) if against else None
+    missing = missing_from(config, workspace, queries, measured.number)
     with settings.progress() as progress:
-        found = evaluate_version(settings.config, settings.workspace, queries, number, progress=progress)
+        found = evaluate_version(config, workspace, queries, measured.number, progress=progress)
+        before = evaluate_version(config, workspace, queries, other.number, progress=progress) if other else None
+    compared = compare(before, found, metric) if before else None
+    if html:
+        subject = subject_of(config, measured, golden)
+        atomic_write(
+            html,
+            page(subject, found, metric, missing=missing, against=other.number if other else None, compared=compared),
+        )
     if settings.json:
-        shown = {"metrics": found.metrics, "confidence": found.confidence}
-        emit_json({"version": number, "golden": str(golden), "queries": found.queries, **shown})
+        shown: dict[str, Any] = {"version": measured.number, "golden": str(golden), "queries": found.queries}
+        shown |= {"metrics": found.metrics, "confidence": found.confidence, "missing_documents": missing}
+        if with_queries:
+            shown["per_query"] = [asdict(each) for each in found.worst_first(metric)]
+        if other and compared:
+            shown["against"] = {"version": other.number, **_as_json(compared)}
+        emit_json(shown)
         return
-    click.echo(f"v{number}, {found.queries} queries, {settings.config.search.mode}")
+    click.echo(f"v{measured.number}, {found.queries} queries, {config.search.mode}")
     for name, value in found.metrics.items():
         low, high = found.confidence.get(name, (None, None))
         click.echo(f"{name:<18} {value:8.3f}" + (f"  [{low:.3f}, {high:.3f}]" if low is not None else ""))
+    if missing:
+        count = f"{len(missing):,} document{'s' if len(missing) > 1 else ''} of the golden set"
+        click.echo(f"not in v{measured.number}: {count}: {_few(missing)}")
+    if other and compared:
+        _print_comparison(other.number, compared)
+    _print_worst(found, metric, worst)
+
+
+def _as_json(compared: "Comparison") -> dict[str, Any]:
+    """Without what stands in `per_query` of both versions."""
+    changed = [
+        {"id": each.after.id, "question": each.after.question, "difference": each.difference}
+        for each in compared.changed
+    ]
+    return asdict(compared) | {"changed": changed}
+
+
+def _print_comparison(number: int, compared: "Comparison") -> None:
+    low, high = compared.confidence.get(compared.metric, (0.0, 0.0))
+    click.echo(
+        f"against v{number}: {compared.metric} {compared.difference.get(compared.metric, 0.0):+.3f}"
+        f" [{low:+.3f}, {high:+.3f}], {compared.wins} better, {compared.losses} worse, {compared.ties} the same"
+    )
+
+
+def _print_worst(found: "Evaluation", metric: str, worst: int) -> None:
+    answered = [each for each in found.asked if not each.answerable and not each.abstained]
+    if answered:
+        unanswerable = sum(not each.answerable for each in found.asked)
+        click.echo(f"answered although unanswerable: {len(answered)} of {unanswerable}")
+    failed = found.failed(metric)[:worst]
+    if failed:
+        click.echo(f"\nworst by {metric}")
+    for each in failed:
+        _print_query(each, each.metrics[metric])
+
+
+def _print_query(asked: "Asked", value: float) -> None:
+    click.echo(f"{value:.3f}  {excerpt(asked.question, 100)}")
+    click.echo(f"       expected  {_few(asked.expected)}")
+    instead = [each for each in asked.returned if each.document not in asked.expected]
+    for label, each in zip(["instead", "", ""], instead, strict=False):
+        section = f"  {safe(' > '.join(each.section))}" if each.section else ""
+        click.echo(f"       {label:<8}  {safe(each.document)}{section}  [{each.score:.3f}]  {excerpt(each.text, 60)}")
+    if not asked.returned:
+        click.echo("       nothing was returned")
+
+
+def _few(names: Sequence[str]) -> str:
+    return safe(", ".join(names[:LISTED])) + (", …" if len(names) > LISTED else "")
 
 
 @click.command(short_help="Is version B as good as version A?")
@@ -57,7 +150,7 @@ def evaluate(settings: Settings, version: str, golden: Path, split: str) -> None
 @_SPLIT
 @common
 def gate(settings: Settings, before: str, after: str, golden: Path, split: str) -> None:
-    """Compare version B with version A on the golden set; exit 7 if it is worse by more than gate.tolerance.
+    """Decide as `run` does whether version B may follow version A, on the golden set; exit 7 if it may not.
 
     \b
     snapdex gate active v7 --golden data/golden/sample.jsonl
@@ -67,16 +160,16 @@ def gate(settings: Settings, before: str, after: str, golden: Path, split: str) 
     from pipelines.quality import evaluate_version
 
     queries = read_golden(golden, split)
-    config = settings.config
+    config, workspace = settings.config, settings.workspace
     with opened(settings) as (connection, index):
         a, b = (get_version(connection, index, each).number for each in (before, after))
     with settings.progress() as progress:
-        old, new = (evaluate_version(config, settings.workspace, queries, v, progress=progress) for v in (a, b))
+        old, new = (evaluate_version(config, workspace, queries, v, exact=True, progress=progress) for v in (a, b))
     decision = decide(new, old, config.gate)
     if settings.json:
         emit_json({"from": a, "to": b, **decision})
     else:
-        line = f"{decision['metric']}: v{a} {decision['active']:.3f}, v{b} {decision['candidate']:.3f}"
-        click.echo(f"{line}, {'passed' if decision['passed'] else 'failed'}")
+        click.echo(f"{decision['metric']}: v{a} {decision['active']:.3f}, v{b} {decision['candidate']:.3f}")
+        click.echo(f"{decision['outcome']}: {decision['reason']}")
     if not decision["passed"]:
-        raise GateFailed(f"v{b} is worse than v{a}", hint=f"snapdex diff {a} {b}")
+        raise GateFailed(f"v{b} may not follow v{a}", hint=f"snapdex diff {a} {b}")

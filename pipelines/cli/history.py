@@ -35,6 +35,7 @@ def as_json(version: Version) -> dict[str, Any]:
         "space": {"model": version.model, "revision": version.model_revision, "dimension": version.dimension},
         "recipe": version.recipe,
         "metrics": version.metrics,
+        "gate": version.gate,
         "git_commit": version.git_commit,
         "dvc_md5": version.dvc_md5,
         "prefect_run": version.prefect_run,
@@ -116,6 +117,8 @@ def show(settings: Settings, version: str, with_documents: bool) -> None:
         return
     space = facts.pop("space")
     facts |= {"model": f"{space['model']} ({space['dimension']} dimensions, {space['revision'][:12]})"}
+    if found.gate:
+        facts["gate"] = f"{found.gate['outcome']} against v{found.gate['against']}: {found.gate['reason']}"
     for name, value in facts.items():
         if name not in ("report", "document_list") and value not in (None, []):
             click.echo(f"{name:<12} {' '.join(value) if isinstance(value, list) else value}")

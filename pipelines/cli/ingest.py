@@ -86,6 +86,8 @@ def _print_run(report: dict[str, Any]) -> None:
     click.echo(
         f"work       {report['parsed']:,} parsed, {report['embedded']:,} embedded, {report['seconds']['total']:.1f} s"
     )
+    if gate := report["gate"]:
+        click.echo(f"gate       {gate['outcome']}: {gate['metric']} {gate['reason']}")
     if record := report["record"]:
         pushed = "pushed" if record["pushed"] else "no DVC remote"
         click.echo(f"record     {record['git_commit'][:12]}  {record['tag']}  {pushed}")

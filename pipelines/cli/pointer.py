@@ -7,7 +7,7 @@ import click
 from pipelines.cli.app import Settings, common
 from pipelines.cli.history import opened
 from pipelines.cli.output import emit_json
-from pipelines.errors import ConflictError
+from pipelines.errors import ConflictError, GateFailed
 from pipelines.evaluate.outputs import read_metrics
 from pipelines.index import Move, connect, database_url
 from pipelines.index import publish as move_forward
@@ -21,17 +21,29 @@ _REASON = click.option("--reason", metavar="TEXT", help="Kept in the log (`snapd
 @click.command(short_help="Make a version the active one.")
 @click.argument("version", metavar="V")
 @_REASON
+@click.option("--override", metavar="REASON", help="Publish although the gate said no; kept in the log like --reason.")
 @common
-def publish(settings: Settings, version: str, reason: str | None) -> None:
+def publish(settings: Settings, version: str, reason: str | None, override: str | None) -> None:
     """Make version V the active one. Readers see it from their next query on.
+
+    A version that did not pass its gate needs --override, and exit 7 says so.
 
     \b
     snapdex publish v4 --reason "checked by hand"
+    snapdex publish v5 --override "the golden set asks for a page that legal withdrew"
     """
     with opened(settings) as (connection, index):
         target = get_version(connection, index, version)
     if target.active:
         raise ConflictError(f"v{target.number} is active already", hint="snapdex log")
+    if target.gate and not target.gate["passed"]:
+        if not override:
+            raise GateFailed(
+                f"v{target.number} did not pass its gate: {target.gate['outcome']}: {target.gate['reason']}",
+                hint=f"to insist: snapdex publish {target.number} --override REASON",
+            )
+        override = f"overrides the gate ({target.gate['outcome']}): {override}"
+    reason = "; ".join(filter(None, [reason, override])) or None
     adopt(settings.config, settings.workspace, target.number, read_metrics(settings.workspace, index.name))
     url = database_url(settings.workspace)
     _done(settings, move_forward(lambda: connect(url), index.name, target.number, epoch=index.epoch, reason=reason))

@@ -35,6 +35,7 @@ __all__ = [
     "batches",
     "embed_batch",
     "encode_passages",
+    "encode_queries",
     "encode_query",
     "load_encoder",
     "missing_chunks",
@@ -118,10 +119,14 @@ def missing_chunks(config: Config, workspace: Workspace, *, recompute: bool = Fa
 
 def encode_query(config: Config, workspace: Workspace, text: str) -> NDArray[np.float32]:
     """[d], in the space of this configuration's model. Weights stay in memory: the next query is much faster."""
-    model = resolve_model(config.embed, workspace)
-    vector = _ready_encoder(model, config.embed).encode_query(text)
-    checked(vector[None], 1, model.dimension)
+    vector: NDArray[np.float32] = encode_queries(config, workspace, [text])[0]
     return vector
+
+
+def encode_queries(config: Config, workspace: Workspace, texts: Sequence[str]) -> NDArray[np.float32]:
+    """[n, d], as `encode_query` for each; together they take much less time."""
+    model = resolve_model(config.embed, workspace)
+    return checked(_ready_encoder(model, config.embed).encode_queries(texts), len(texts), model.dimension)
 
 
 def encode_passages(config: Config, workspace: Workspace, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -30,8 +30,8 @@ class Encoder(Protocol):
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """[n, d], one row per passage, in their order."""
 
-    def encode_query(self, text: str) -> NDArray[np.float32]:
-        """[d]"""
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """[n, d], one row per query, in their order."""
 
 
 def load_encoder(model: EmbeddingModel, config: EmbedConfig) -> Encoder:
@@ -84,9 +84,8 @@ class WordsEncoder:
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return self._encoded([self._model.passage_prefix + text for text in texts])
 
-    def encode_query(self, text: str) -> NDArray[np.float32]:
-        vector: NDArray[np.float32] = self._encoded([self._model.query_prefix + text])[0]
-        return vector
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._encoded([self._model.query_prefix + text for text in texts])
 
     def _encoded(self, texts: Sequence[str]) -> NDArray[np.float32]:
         long = [text for text in texts if len(text) > self._model.max_tokens]  # a token has at least one character
@@ -106,9 +105,8 @@ class BertEncoder:
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return self._encoded([self._model.passage_prefix + text for text in texts])
 
-    def encode_query(self, text: str) -> NDArray[np.float32]:
-        vector: NDArray[np.float32] = self._encoded([self._model.query_prefix + text])[0]
-        return vector
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._encoded([self._model.query_prefix + text for text in texts])
 
     def _encoded(self, texts: Sequence[str]) -> NDArray[np.float32]:
         ids = [encoded.ids for encoded in self._tokenizer.encode_batch_fast(texts)]
@@ -139,22 +137,23 @@ class LibraryEncoder:
         self._library.eval()
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._encoded(texts, self._model.passage_prefix)
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._encoded(texts, self._model.query_prefix)
+
+    def _encoded(self, texts: Sequence[str], prefix: str) -> NDArray[np.float32]:
         sizes = self._counter.count(texts)
         refuse_long(sizes, self._model)
         order = sorted(range(len(texts)), key=sizes.__getitem__)  # like lengths together: little padding
         vectors = np.zeros((len(texts), self._model.dimension), np.float32)
         for batch in _batches([sizes[place] for place in order], self._batch_tokens):
             places = order[batch]
-            found = self._encoded([texts[place] for place in places], self._model.passage_prefix)
+            found = self._batch([texts[place] for place in places], prefix)
             vectors[places] = checked(found, len(places), self._model.dimension)
         return vectors
 
-    def encode_query(self, text: str) -> NDArray[np.float32]:
-        refuse_long(self._counter.count([text]), self._model)
-        vector: NDArray[np.float32] = self._encoded([text], self._model.query_prefix)[0]
-        return vector
-
-    def _encoded(self, texts: Sequence[str], prefix: str) -> NDArray[np.float32]:
+    def _batch(self, texts: Sequence[str], prefix: str) -> NDArray[np.float32]:
         return np.asarray(
             self._library.encode(
                 list(texts), prompt=prefix or None, batch_size=max(1, len(texts)), show_progress_bar=False
@@ -171,13 +170,13 @@ class EndpointEncoder:
         self._endpoint = endpoint
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        if not texts:
-            return np.zeros((0, self._model.dimension), np.float32)
-        return self._endpoint.embed([self._model.passage_prefix + text for text in texts])
+        return self._encoded([self._model.passage_prefix + text for text in texts])
 
-    def encode_query(self, text: str) -> NDArray[np.float32]:
-        vector: NDArray[np.float32] = self._endpoint.embed([self._model.query_prefix + text])[0]
-        return vector
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._encoded([self._model.query_prefix + text for text in texts])
+
+    def _encoded(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._endpoint.embed(texts) if texts else np.zeros((0, self._model.dimension), np.float32)
 
 
 def refuse_long(sizes: Sequence[int], model: EmbeddingModel) -> None:

@@ -1,90 +1,114 @@
 """evaluate: retrieval quality of a version on a golden set, and the gate that compares two versions.
 
-The caller passes the search: this package knows queries, rankings and numbers, and no database. `outputs.py` writes
-what `dvc metrics` and `dvc plots` show.
+The caller passes the search: this package knows queries, rankings and numbers, and no database.
+
+    golden.py    queries with what answers them      compare.py   two evaluations side by side, and the gate
+    metrics.py   rankings to numbers                 page.py      an evaluation as an HTML page
+    results.py   what an evaluation finds            outputs.py   what `dvc metrics` and `dvc plots` show
+    check.py     what is wrong with a golden set     draft.py     questions for a person to judge
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean
+from textwrap import shorten
 
 import numpy as np
 
-from pipelines.config import GateConfig
-from pipelines.evaluate.golden import Query, golden_queries, read_golden, training_queries
-from pipelines.evaluate.metrics import Hit, query_metrics
+from pipelines.evaluate.compare import Comparison, compare, gate
+from pipelines.evaluate.golden import Query, golden_queries, missing_documents, read_golden, training_queries
+from pipelines.evaluate.metrics import Hit, interval, query_metrics
+from pipelines.evaluate.results import Asked, Evaluation, Returned
 from pipelines.progress import Progress, Silent
 
-__all__ = ["Evaluation", "Query", "evaluate", "gate", "golden_queries", "read_golden", "training_queries"]
+__all__ = [
+    "Answer",
+    "Asked",
+    "Comparison",
+    "Evaluation",
+    "Hit",
+    "Query",
+    "Returned",
+    "compare",
+    "evaluate",
+    "gate",
+    "golden_queries",
+    "missing_documents",
+    "read_golden",
+    "training_queries",
+]
 
 DEPTH = 200  # chunks asked for: enough for 100 distinct documents in most corpora
-RESAMPLES = 2000
-SEED = 20261121
-
-Search = Callable[[str, int], Sequence[Hit]]  # query and k to (document, text), best first
+TIMED = 50  # queries of which latency is measured
+SHOWN = 5  # documents that are kept of an answer
+WORDS = 160  # characters of a chunk that are kept with them
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Metrics over the queries, their 95 % bootstrap intervals, and the values of each answerable query by id."""
+class Answer:
+    """What a search returned, best first, and whether it would rather not have answered."""
 
-    queries: int
-    metrics: dict[str, float]
-    confidence: dict[str, tuple[float, float]]
-    per_query: dict[str, dict[str, float]]
+    hits: Sequence[Hit]
+    abstained: bool
 
 
-def evaluate(queries: Sequence[Query], search: Search, progress: Progress | None = None) -> Evaluation:
-    """Ask every query and score the rankings. A query is abstained from when the search returns nothing."""
+Search = Callable[[str, int], Answer]  # of a query, so many chunks
+
+
+def evaluate(
+    queries: Sequence[Query],
+    search: Search,
+    *,
+    as_reader: Callable[[str], object] | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Ask every query and score the rankings.
+
+    `as_reader`: one search as readers make it, timed on up to 50 queries spread over the set; without it there is no
+    latency among the metrics.
+    """
     progress = progress or Silent()
     progress.start("evaluate", len(queries))
-    per_query: dict[str, dict[str, float]] = {}
-    latencies: list[float] = []
-    abstained: list[bool] = []
+    latencies = _milliseconds(queries, as_reader) if as_reader else []
+    asked = []
     for query in queries:
-        began = time.perf_counter()
-        hits = search(query.text, DEPTH)
-        latencies.append((time.perf_counter() - began) * 1000)
-        abstained.append(not hits)
-        if query.answerable:
-            per_query[query.id] = query_metrics(hits, query.relevant)
+        asked.append(_asked(query, search(query.text, DEPTH)))
         progress.advance()
-    names = list(next(iter(per_query.values()), {}))
-    metrics = {name: mean(values[name] for values in per_query.values()) for name in names}
-    confidence = {name: _interval([values[name] for values in per_query.values()]) for name in names}
-    refused = [query.answerable for query, silent in zip(queries, abstained, strict=True) if silent]
-    unanswerable = sum(not query.answerable for query in queries)
+    answerable = [each.metrics for each in asked if each.answerable]
+    values = {name: [each[name] for each in answerable] for name in (answerable[0] if answerable else ())}
+    metrics = {name: mean(each) for name, each in values.items()}
+    refused = [each.answerable for each in asked if each.abstained]
+    unanswerable = len(asked) - len(answerable)
     metrics["abstain_precision"] = refused.count(False) / len(refused) if refused else 0.0
     metrics["abstain_recall"] = refused.count(False) / unanswerable if unanswerable else 0.0
-    metrics["latency_p50_ms"], metrics["latency_p95_ms"] = (float(x) for x in np.percentile(latencies, [50, 95]))
-    return Evaluation(len(queries), metrics, confidence, per_query)
+    if latencies:
+        metrics["latency_p50_ms"], metrics["latency_p95_ms"] = (float(x) for x in np.percentile(latencies, [50, 95]))
+    return Evaluation(len(queries), metrics, {name: interval(each) for name, each in values.items()}, asked)
 
 
-def gate(candidate: Evaluation, active: Evaluation, config: GateConfig) -> dict[str, object]:
-    """Whether the candidate may be published: its metric is at most `gate.tolerance` below that of the active one.
-
-    Returns what decided: metric, both values, difference with its paired 95 % interval, and `passed`.
-    """
-    shared = sorted(candidate.per_query.keys() & active.per_query.keys())
-    differences = [candidate.per_query[q][config.metric] - active.per_query[q][config.metric] for q in shared]
-    difference = mean(differences) if differences else 0.0
-    return {
-        "metric": config.metric,
-        "candidate": candidate.metrics.get(config.metric, 0.0),
-        "active": active.metrics.get(config.metric, 0.0),
-        "difference": difference,
-        "confidence": _interval(differences),
-        "tolerance": config.tolerance,
-        "queries": len(shared),
-        "passed": difference >= -config.tolerance,
-    }
+def _asked(query: Query, answer: Answer) -> Asked:
+    best: dict[str, Hit] = {}
+    for hit in answer.hits:
+        best.setdefault(hit.document, hit)
+    return Asked(
+        query.id,
+        query.text,
+        query.answerable,
+        answer.abstained,
+        query_metrics(answer.hits, query.relevant) if query.answerable else {},
+        sorted(query.relevant),
+        [
+            Returned(hit.document, hit.section, shorten(hit.text, WORDS, placeholder=" …"), hit.score)
+            for hit in list(best.values())[:SHOWN]
+        ],
+    )
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of the mean (Efron 1979), with a fixed seed."""
-    if not values:
-        return 0.0, 0.0
-    sample = np.random.default_rng(SEED).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.percentile(np.asarray(values)[sample].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
+def _milliseconds(queries: Sequence[Query], as_reader: Callable[[str], object]) -> list[float]:
+    latencies = []
+    for query in queries[:: -(-len(queries) // TIMED)]:
+        began = time.perf_counter()
+        as_reader(query.text)
+        latencies.append((time.perf_counter() - began) * 1000)
+    return latencies

@@ -11,7 +11,7 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 from pipelines.evaluate.golden import Query
-from pipelines.evaluate.metrics import query_metrics
+from pipelines.evaluate.metrics import Hit, query_metrics
 
 WEIGHTS = tuple(step / 10 for step in range(11))
 FEWEST_FOR_WEIGHT = 50  # answerable questions: with fewer, the best of eleven weights is a matter of luck
@@ -77,7 +77,7 @@ def fused(legs: Legs, weight: float) -> list[Scored]:
 
 def _quality(legs: Legs, weight: float) -> float:
     ranking = {1.0: legs.dense, 0.0: legs.lexical}.get(weight) or fused(legs, weight)
-    hits = [(document, hit.text) for hit in ranking for document in hit.documents]
+    hits = [Hit(document, hit.text) for hit in ranking for document in hit.documents]
     return query_metrics(hits, legs.question.relevant)[METRIC]
 
 

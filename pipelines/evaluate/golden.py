@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,34 @@ class Query:
     id: str
     text: str
     relevant: dict[str, int]
+    line: int = 0  # of the file with the questions
+    draft: bool = False  # made by a program, and judged by nobody
 
     @property
     def answerable(self) -> bool:
         return bool(self.relevant)
 
 
-def read_golden(path: Path, split: str = "test") -> list[Query]:
+def read_golden(path: Path, split: str = "test", *, drafts: bool = False) -> list[Query]:
     """The queries of `path`: a BEIR directory (queries.jsonl, qrels/SPLIT.tsv) or a JSONL of question and documents.
 
-    Raises `InputError` that names file and line for anything else.
+    Raises `InputError` that names file and line for anything else, and for drafts unless they are asked for.
     """
     queries = list(_beir(path, split) if path.is_dir() else _questions(path))
     if not queries:
         raise InputError(f"{path} has no query", hint="see docs/evaluation.md for the formats")
+    unjudged = [query.line for query in queries if query.draft]
+    if unjudged and not drafts:
+        raise InputError(
+            f"{path}:{unjudged[0]} is a draft, one of {len(unjudged)}: nobody has judged it",
+            hint='correct or delete these lines, and remove "draft" from those that stay',
+        )
     return queries
+
+
+def splits_of(path: Path) -> list[str]:
+    """The splits of a BEIR directory; a JSONL has none."""
+    return sorted(each.stem for each in (path / "qrels").glob("*.tsv"))
 
 
 def golden_queries(config: GateConfig, root: Path) -> list[Query]:
@@ -53,6 +66,18 @@ def training_queries(config: GateConfig, root: Path) -> list[Query]:
     return read_golden(path, "train") if has_part else golden_queries(config, root)
 
 
+def missing_documents(queries: Sequence[Query], documents: Container[str]) -> list[str]:
+    """The documents that a golden set names and a version with these `documents` does not have."""
+    named = {item for query in queries for item in query.relevant}
+    return sorted({item.partition("#")[0] for item in named if document_of(item, documents) is None})
+
+
+def document_of(item: str, documents: Container[str]) -> str | None:
+    """The document in `URI` or `URI#part of a chunk`, also where the URI has a `#` itself; None for an unknown one."""
+    parts = item.split("#")
+    return next((uri for end in range(len(parts), 0, -1) if (uri := "#".join(parts[:end])) in documents), None)
+
+
 def _questions(path: Path) -> Iterator[Query]:
     for number, row in _rows(path):
         documents = row.get("documents", [])
@@ -61,7 +86,7 @@ def _questions(path: Path) -> Iterator[Query]:
         if not all(isinstance(document, str) for document in documents):
             raise _wrong(path, number, '"documents" must be a list of texts')
         relevant = dict.fromkeys(documents, 1) if row.get("answerable", True) else {}
-        yield Query(str(row.get("_id", number)), row["question"], relevant)
+        yield Query(str(row.get("_id", number)), row["question"], relevant, number, row.get("draft") is True)
 
 
 def _beir(path: Path, split: str) -> Iterator[Query]:
@@ -82,7 +107,7 @@ def _beir(path: Path, split: str) -> Iterator[Query]:
             raise _wrong(path / "queries.jsonl", number, 'needs "_id" and "text"')
         marked = (row.get("metadata") or {}).get("answerable") is False
         if row["_id"] in relevant or marked:
-            yield Query(row["_id"], row["text"], {} if marked else relevant[row["_id"]])
+            yield Query(row["_id"], row["text"], {} if marked else relevant[row["_id"]], number)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,9 +1,23 @@
-"""Retrieval metrics over ranked documents (definitions as in trec_eval: Voorhees and Harman 2005)."""
+"""Retrieval metrics over ranked documents (trec_eval: Voorhees and Harman 2005), and intervals of their means."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import log2
 
-Hit = tuple[str, str]  # document URI, text of the chunk
+import numpy as np
+
+RESAMPLES = 2000
+SEED = 20261121
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk that search returned, under the URI of a document that holds it."""
+
+    document: str
+    text: str
+    section: tuple[str, ...] = ()
+    score: float = 0.0
 
 
 def ranked_gains(hits: Sequence[Hit], relevant: Mapping[str, int]) -> list[int]:
@@ -11,12 +25,13 @@ def ranked_gains(hits: Sequence[Hit], relevant: Mapping[str, int]) -> list[int]:
     gains: list[int] = []
     rank: dict[str, int] = {}
     left = dict(relevant)
-    for document, text in hits:
-        if document not in rank:
-            rank[document] = len(gains)
-            gains.append(left.pop(document, 0))
-        for item in [item for item in left if item.startswith(f"{document}#") and item[len(document) + 1 :] in text]:
-            gains[rank[document]] = max(gains[rank[document]], left.pop(item))
+    for hit in hits:
+        if hit.document not in rank:
+            rank[hit.document] = len(gains)
+            gains.append(left.pop(hit.document, 0))
+        start = f"{hit.document}#"
+        for item in [item for item in left if item.startswith(start) and item[len(start) :] in hit.text]:
+            gains[rank[hit.document]] = max(gains[rank[hit.document]], left.pop(item))
     return gains
 
 
@@ -27,9 +42,19 @@ def query_metrics(hits: Sequence[Hit], relevant: Mapping[str, int]) -> dict[str,
     return {
         "ndcg@10": _dcg(gains[:10]) / _dcg(sorted(relevant.values(), reverse=True)[:10]),
         **{f"recall@{k}": sum(rank < k for rank in found) / len(relevant) for k in (5, 10, 100)},
-        "precision@5": sum(rank < 5 for rank in found) / 5,
+        **{f"precision@{k}": sum(rank < k for rank in found) / k for k in (1, 5, 10)},
         "mrr@10": 1 / (found[0] + 1) if found and found[0] < 10 else 0.0,
     }
+
+
+def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """The percentile bootstrap interval of the mean (Efron 1979), with a fixed seed."""
+    if not values:
+        return 0.0, 0.0
+    sample = np.random.default_rng(SEED).integers(0, len(values), (RESAMPLES, len(values)))
+    outside = 50 * (1 - confidence)
+    low, high = np.percentile(np.asarray(values)[sample].mean(axis=1), [outside, 100 - outside])
+    return float(low), float(high)
 
 
 def _dcg(gains: Sequence[int]) -> float:

@@ -73,6 +73,7 @@ class Version:
     report: dict[str, Any]
     metrics: dict[str, float] | None
     calibration: dict[str, float] | None
+    gate: dict[str, Any] | None  # what the gate decided about it, as `pipelines.evaluate.gate` returns it
     git_commit: str | None
     dvc_md5: str | None
     prefect_run: str | None
@@ -85,7 +86,7 @@ _VERSION = """
            ARRAY(SELECT t.name FROM snapdex.tag t
                  WHERE (t.index_id, t.version) = (v.index_id, v.number) ORDER BY 1) AS tags,
            v.documents, v.chunks, v.recipe, s.fingerprint AS space, s.model, s.revision AS model_revision, s.dimension,
-           v.report, v.metrics, v.calibration, v.git_commit, v.dvc_md5, v.prefect_run, v.mlflow_run
+           v.report, v.metrics, v.calibration, v.gate, v.git_commit, v.dvc_md5, v.prefect_run, v.mlflow_run
     FROM snapdex.version v JOIN snapdex.index i ON i.id = v.index_id JOIN snapdex.embedding_space s ON s.id = v.space_id
 """
 
@@ -287,6 +288,13 @@ def set_calibration(connection: Connection, index: Index, number: int, calibrati
     connection.execute(
         "UPDATE snapdex.version SET calibration = coalesce(calibration, %s) WHERE index_id = %s AND number = %s",
         [Jsonb(calibration), index.id, number],
+    )
+
+
+def set_gate(connection: Connection, index: Index, number: int, decision: dict[str, Any]) -> None:
+    """Keep with a version what the gate decided last."""
+    connection.execute(
+        "UPDATE snapdex.version SET gate = %s WHERE index_id = %s AND number = %s", [Jsonb(decision), index.id, number]
     )
 
 

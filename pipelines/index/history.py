@@ -1,5 +1,6 @@
 """Looking at versions: what differs between two, and which documents one consists of."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from psycopg.rows import dict_row
@@ -46,6 +47,19 @@ def documents_of(connection: Connection, index: Index, version: Version) -> list
         Document(row["document"], row["sha"], 0, row["media_type"])
         for row in _members(connection, index, version.number)
     ]
+
+
+def chunks_of(connection: Connection, index: Index, version: int) -> Iterator[tuple[str, list[str], str]]:
+    """Document, section and text of every chunk of a version, in the order in which they stand in the documents."""
+    with connection.transaction(), connection.cursor("chunks") as cursor:
+        use_schema(connection, index)
+        cursor.execute(
+            "SELECT m.document, o.section, c.text FROM membership m JOIN occurrence o USING (revision_id)"
+            " JOIN chunk c ON c.id = o.chunk_id WHERE m.from_version <= %(v)s AND m.to_version > %(v)s"
+            " ORDER BY m.document, o.ordinal",
+            {"v": version},
+        )
+        yield from cursor
 
 
 def _members(connection: Connection, index: Index, version: int) -> list[dict[str, Any]]:

@@ -20,7 +20,11 @@ OPTIONS = {  # of the contract's table, for the commands that exist
     "diff": ["--json"],
     "rollback": ["--json"],
 }
-SUBCOMMANDS = {"db": ["url", "psql", "start", "stop"], "quarantine": ["list", "show", "retry"]}
+SUBCOMMANDS = {
+    "db": ["url", "psql", "start", "stop"],
+    "golden": ["check", "draft", "grow"],
+    "quarantine": ["list", "show", "retry"],
+}
 HELP = [(name,) for name in COMMANDS] + [(group, name) for group, names in SUBCOMMANDS.items() for name in names]
 DOCUMENT_COUNTS = {"total", "added", "modified", "removed", "renamed", "unchanged", "quarantined", "excluded"}
 

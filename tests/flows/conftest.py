@@ -93,6 +93,7 @@ def mlflow_runs(mlflow_uri, monkeypatch, workspace):
     import mlflow
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
+    monkeypatch.chdir(workspace.root)  # where MLflow keeps artifacts without a server
     client = mlflow.MlflowClient(tracking_uri=mlflow_uri)
 
     def runs(name="handbook"):

@@ -16,6 +16,12 @@ def test_it_compares_with_what_was_measured_and_tracks_it(workspace, snapdex, go
     assert tracked.info.run_id == report["mlflow_run"] == version["mlflow_run"]
     assert tracked.data.params == {"mode": "hybrid", "k": "10", "golden": "golden.jsonl"}
     assert tracked.data.tags["prefect_run"] == str(state.state_details.flow_run_id)
+    assert tracked.data.tags["snapdex.snapshot"] == version["snapshot"]
+    (dataset,) = (each.dataset for each in tracked.inputs.dataset_inputs)
+    assert (dataset.name, len(dataset.digest)) == ("golden.jsonl", 32)
+    (kept,) = workspace.root.rglob("evaluation.html")
+    assert "guides/nowhere.md" in kept.read_text("utf-8")
+    assert report["missing_documents"] == ["guides/nowhere.md"]
     (page,) = api.artifacts("evaluate-handbook")
     assert "| ndcg@10 | 0.5 | 0.5 | +0.0000 |" in page
     assert "| what is drayage? | 0.00 | guides/nowhere.md |" in page and "notes/glossary.txt" in page

@@ -121,6 +121,7 @@ def test_a_version_that_does_not_pass_its_gate_is_sealed_and_not_published(flow,
     (event,) = api.events("snapdex.version.rejected")
     assert (event["payload"]["version"], event["payload"]["active"]) == (2, 1)
     assert "version 2 has ndcg@10" in event["payload"]["reason"]
+    assert event["payload"]["outcome"] == "undecided"  # of two queries
     assert event["payload"]["reason"] in api.artifacts("rejected-handbook")[0]
     assert "ndcg@10" in api.artifacts("metrics-handbook")[0]
     with pytest.raises(GateFailed):

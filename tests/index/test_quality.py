@@ -6,6 +6,7 @@ import pytest
 
 from pipelines import ingest, quality
 from pipelines.errors import InputError, NotFoundError
+from pipelines.evaluate import Query
 from tests.conftest import Databases
 from tests.index.state import State
 
@@ -78,3 +79,9 @@ def test_a_golden_set_that_cannot_be_read_stops_a_run_at_once(state: State) -> N
     with pytest.raises(InputError, match=r"golden\.jsonl cannot be read"):
         gated.run()
     assert not (state.root / "data/manifests").exists()
+
+
+def test_documents_that_a_version_does_not_have_are_named(state: State) -> None:
+    state.write({"a.md": SAME}).run()
+    queries = [Query("1", "closed?", {"a.md": 1}), Query("2", "tea?", {"b.md#cake": 1, "a.md#Holidays": 1})]
+    assert quality.missing_from(state.config, state.workspace, queries, 1) == ["b.md"]

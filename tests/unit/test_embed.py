@@ -47,8 +47,8 @@ class Recorder:
             return self.answer
         return np.array([[len(text), *[1.0] * 15] for text in texts], dtype=np.float32)
 
-    def encode_query(self, text: str) -> NDArray[np.float32]:
-        raise AssertionError(text)
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        raise AssertionError(texts)
 
 
 def revise(workspace: Workspace, documents: dict[str, list[str]]) -> None:

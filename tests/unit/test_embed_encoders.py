@@ -66,7 +66,7 @@ def test_hash_is_the_same_on_every_machine() -> None:
 
 def test_hash_puts_texts_with_common_words_near() -> None:
     near, far = hashed(384).encode(["Our refund policy: 30 days.", "Kittens like milk."])
-    query = hashed(384).encode_query("refund policy")
+    (query,) = hashed(384).encode_queries(["refund policy"])
     assert query @ near > 0.4 > 0.2 > query @ far
 
 
@@ -85,7 +85,7 @@ def test_hash_is_fast_enough_for_large_rehearsals() -> None:
 def test_bert_agrees_with_sentence_transformers(minilm: EmbeddingModel, bert: Encoder) -> None:
     library = LibraryEncoder(minilm, 2048, "cpu")
     assert np.abs(bert.encode(PASSAGES) - library.encode(PASSAGES)).max() < 1e-5
-    assert np.abs(bert.encode_query(PASSAGES[0]) - library.encode_query(PASSAGES[0])).max() < 1e-5
+    assert np.abs(bert.encode_queries(PASSAGES) - library.encode_queries(PASSAGES)).max() < 1e-5
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 64, 100_000])
@@ -106,8 +106,8 @@ def test_first_token_pooling_and_prefixes_agree_too(minilm: EmbeddingModel, tmp_
     ours, library = load_encoder(model, config), LibraryEncoder(model, 2048, "cpu")
     assert isinstance(ours, BertEncoder)
     assert np.abs(ours.encode(PASSAGES) - library.encode(PASSAGES)).max() < 1e-5
-    assert np.abs(ours.encode_query("where?") - library.encode_query("where?")).max() < 1e-5
-    assert np.abs(ours.encode_query("where?") - ours.encode(["where?"])[0]).max() > 1e-3
+    assert np.abs(ours.encode_queries(["where?"]) - library.encode_queries(["where?"])).max() < 1e-5
+    assert np.abs(ours.encode_queries(["where?"]) - ours.encode(["where?"])).max() > 1e-3
 
 
 def test_a_model_of_another_form_goes_through_the_library(minilm: EmbeddingModel, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_text_over_the_window_is_refused_and_one_that_fills_it_is_not(name: st
     with pytest.raises(InputError, match=f"{model.max_tokens + 1:,} tokens"):
         encoder.encode(["fine", full + "word"])
     with pytest.raises(InputError):
-        encoder.encode_query(full + "word")
+        encoder.encode_queries(["fine", full + "word"])
 
 
 # -- the check of every encoder's answer -------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ def test_an_encoder_adds_prefixes_and_asks_for_the_configured_dimension(server: 
     )
     encoder = load_encoder(resolve_model(config, Workspace(tmp_path)), config)
     assert np.allclose(encoder.encode(["one", "three"]), expected(["p: one", "p: three"], 6), atol=1e-6)
-    assert np.allclose(encoder.encode_query("two"), expected(["q: two"], 6)[0], atol=1e-6)
+    assert np.allclose(encoder.encode_queries(["two"]), expected(["q: two"], 6), atol=1e-6)
     assert encoder.encode([]).shape == (0, 6)
     assert server.bodies[0]["dimensions"] == 6
 
