@@ -103,7 +103,7 @@ def _compare(
             break
     shared: list[float] = []
     own: list[float] = []
-    for vector in vectors * 2:  # in turn
+    for vector in [*vectors, *vectors]:  # in turn
         query = str(vector.tolist())
         shared.append(seconds(connection, _IDS, [CONFIG.index.name, FULL, query, Jsonb({})]))
         own.append(ask_dedicated(connection, table, query, ef)[1])
