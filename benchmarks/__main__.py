@@ -16,6 +16,7 @@ NAMES = (
     "pointer",
     "scale",
     "recall",
+    "filters",
     "history",
     "aborted",
     "abstain",

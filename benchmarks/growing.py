@@ -1,7 +1,8 @@
 """An index as it is after months: ten versions that share most of their content, and one with little of it.
 
-Document n has ten chunks. Version i (from 1) consists of a window of documents that moves on by a fiftieth each time:
-the URIs stay, some documents are modified. Version 10 is every twentieth document. Further versions move on.
+Document n has ten chunks, and metadata to filter by. Version i (from 1) consists of a window of documents that moves on
+by a fiftieth each time: the URIs stay, some documents are modified. Version 10 is every twentieth document. Further
+versions move on.
 
 Vectors imitate those of a sentence encoder: a mixture of clusters around centres whose directions have a decaying
 spectrum, so that the space has fewer dimensions in effect than numbers. The constants are such that neighbours are as
@@ -30,6 +31,7 @@ DECAY = 0.45  # the i-th direction has a standard deviation of i ** -DECAY
 SPREAD = 1.0  # of a cluster, relative to the distance of its centre from the origin
 QUERY_SPREAD = 0.75
 FULL_VERSIONS, MORE_VERSIONS, NARROW_STEP = 9, 3, 20
+SHARES = (10, 100, 1000)  # document n has the metadata of10 = n % 10, and so on: filters of every share
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def make_growing(workspace: Workspace, config: Config, documents: int, queries: 
     pairs = generator.integers(CENTRES, size=(2, hard))
     named = [(f"{n:06}", texts[n * CHUNKS : (n + 1) * CHUNKS]) for n in range(total)]
     return Growing(
-        write_content(workspace, config, named, vectors),
+        write_content(workspace, config, named, vectors, [{f"of{n}": at % n for n in SHARES} for at in range(total)]),
         texts,
         vectors,
         normalised(near + QUERY_SPREAD * directions(queries - hard)),

@@ -154,6 +154,7 @@ def database_bytes(workspace: Workspace) -> int:
 def _compare_with_restored(report: Report, change: str, config: Config, workspace: Workspace, versions: int) -> None:
     """The newest version is restored into an empty database of the same server; both are searched in turn."""
     url = database_url(workspace)
+    config = config.model_copy(update={"search": config.search.model_copy(update={"cache": 0})})
     with connect(url) as connection:
         connection.execute("CREATE DATABASE elsewhere")
         name = connection.info.dbname

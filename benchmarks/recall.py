@@ -71,8 +71,8 @@ def measure(options: Options) -> Report:
 
 
 def _dense(report: Report, connection: Connection, growing: Growing, name: str, version: int, bar: str) -> None:
-    table = _dedicated_table(connection, growing, version)
-    ids = _chunk_ids(connection)
+    table = dedicated_table(connection, growing, version)
+    ids = chunk_ids(connection)
     found: dict[str, list[float]] = {"near": [], "hard": []}
     dedicated: list[float] = []
     taken: dict[str, list[float]] = {"search": [], "hits": [], "dedicated": []}
@@ -84,10 +84,10 @@ def _dense(report: Report, connection: Connection, growing: Growing, name: str, 
             )
             truth = {ids[hit.chunk] for hit in ask(exact=True).hits}
             found[kind].append(len(truth & {ids[hit.chunk] for hit in ask().hits}) / K)
-            taken["search"].append(_seconds(connection, _SEARCH, [CONFIG.index.name, query, version]))
-            taken["hits"].append(_seconds(connection, _IDS, [CONFIG.index.name, version, query]))
-            rows, seconds = _ask_dedicated(connection, table, query)
-            taken["dedicated"].append(seconds)
+            taken["search"].append(seconds(connection, _SEARCH, [CONFIG.index.name, query, version]))
+            taken["hits"].append(seconds(connection, _IDS, [CONFIG.index.name, version, query]))
+            rows, spent = ask_dedicated(connection, table, query, EF)
+            taken["dedicated"].append(spent)
             dedicated.append(len(truth & rows) / K)
     report.add(f"{name}: recall@{K}", mean(found["near"] + found["hard"]), "", bar)
     for kind, values in found.items():
@@ -103,7 +103,7 @@ _LEXICAL = "SELECT * FROM snapdex.search_lexical(%s, %s, 10, '{}', %s)"
 _IDS = "SELECT * FROM snapdex._dense(snapdex._resolve(%s, %s), %s::vector, 10, '{}', false)"
 
 
-def _seconds(connection: Connection, statement: str, parameters: Sequence[Any]) -> float:
+def seconds(connection: Connection, statement: str, parameters: Sequence[Any]) -> float:
     """Planning and execution in the server."""
     explained = connection.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}".encode(), parameters)
     row = explained.fetchone()
@@ -111,7 +111,7 @@ def _seconds(connection: Connection, statement: str, parameters: Sequence[Any]) 
     return float(row[0][0]["Planning Time"] + row[0][0]["Execution Time"]) / 1000
 
 
-def _dedicated_table(connection: Connection, growing: Growing, version: int) -> sql.Identifier:
+def dedicated_table(connection: Connection, growing: Growing, version: int) -> sql.Identifier:
     """A table with the vectors of one version and nothing else, and its graph."""
     row = get_index(connection, CONFIG.index.name)
     table = sql.Identifier("public", f"dedicated_{version}")
@@ -122,7 +122,8 @@ def _dedicated_table(connection: Connection, growing: Growing, version: int) -> 
         connection.execute("SET LOCAL maintenance_work_mem = '1GB'")
         connection.execute(
             sql.SQL(
-                "CREATE TABLE {table} AS SELECT x.chunk_id, x.embedding FROM {vectors} x WHERE x.chunk_id IN ("
+                "DROP TABLE IF EXISTS {table}; CREATE TABLE {table} AS"
+                " SELECT x.chunk_id, x.embedding FROM {vectors} x WHERE x.chunk_id IN ("
                 " SELECT o.chunk_id FROM membership m JOIN occurrence o USING (revision_id)"
                 " WHERE m.from_version <= {version} AND m.to_version > {version});"
                 " CREATE INDEX ON {table} USING hnsw (embedding halfvec_cosine_ops); ANALYZE {table}"
@@ -133,15 +134,15 @@ def _dedicated_table(connection: Connection, growing: Growing, version: int) -> 
     return table
 
 
-def _ask_dedicated(connection: Connection, table: sql.Identifier, query: str) -> tuple[set[int], float]:
+def ask_dedicated(connection: Connection, table: sql.Identifier, query: str, ef: int) -> tuple[set[int], float]:
     statement = sql.SQL("SELECT chunk_id FROM {} ORDER BY embedding <=> %s::halfvec LIMIT {}").format(table, K)
     with connection.transaction():
-        connection.execute(f"SET LOCAL hnsw.ef_search = {EF}".encode())
-        seconds = _seconds(connection, statement.as_string(connection), [query])
-        return {int(i) for (i,) in connection.execute(statement, [query])}, seconds
+        connection.execute(f"SET LOCAL hnsw.ef_search = {ef}".encode())
+        spent = seconds(connection, statement.as_string(connection), [query])
+        return {int(i) for (i,) in connection.execute(statement, [query])}, spent
 
 
-def _chunk_ids(connection: Connection) -> dict[str, int]:
+def chunk_ids(connection: Connection) -> dict[str, int]:
     with connection.transaction():
         use_schema(connection, get_index(connection, CONFIG.index.name))
         return {str(key): int(i) for key, i in connection.execute("SELECT encode(key, 'hex'), id FROM chunk")}
@@ -158,7 +159,7 @@ def _lexical(report: Report, connection: Connection, growing: Growing, name: str
     for query in _word_queries(growing, live, queries):
         hits = index.search(connection, CONFIG.index.name, query, vector=None, k=K, mode="lexical", at=version).hits
         equal += agrees([(number[hit.chunk], hit.score) for hit in hits], postings.scores(query, live), K)
-        taken.append(_seconds(connection, _LEXICAL, [CONFIG.index.name, query, version]))
+        taken.append(seconds(connection, _LEXICAL, [CONFIG.index.name, query, version]))
     report.add(f"{name}: lexical answers equal to BM25", equal, f"of {queries}", f"== {queries}")
     report.add_milliseconds(f"{name}: lexical search, 2 to 8 words", taken, tail=95)
 

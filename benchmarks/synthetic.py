@@ -12,7 +12,7 @@ from pipelines.config import Config
 from pipelines.embed import vectors_store
 from pipelines.files import Manifest, Workspace
 from pipelines.manifests import ChunksRow, EmbeddingsRow
-from pipelines.model import Chunk, Revision, digest, revision_key
+from pipelines.model import Chunk, Revision, Scalar, digest, revision_key
 from pipelines.models import resolve_model
 
 RECIPE = digest("synthetic content").hex()
@@ -30,15 +30,22 @@ class Content:
 
 
 def write_content(
-    workspace: Workspace, config: Config, documents: Sequence[tuple[str, Sequence[str]]], vectors: Vectors
+    workspace: Workspace,
+    config: Config,
+    documents: Sequence[tuple[str, Sequence[str]]],
+    vectors: Vectors,
+    metadata: Sequence[dict[str, Scalar]] = (),
 ) -> Content:
-    """Put documents (URI, texts of chunks) and the vectors of all their chunks, in order, into the stores."""
+    """Put documents (URI, texts of chunks) and the vectors of all their chunks, in order, into the stores.
+
+    `metadata`: of each document, or of none.
+    """
     space = resolve_model(config.embed, workspace).space
     rows: list[ChunksRow] = []
     keys: list[bytes] = []
     with workspace.store("chunks").writer() as writer:
-        for uri, texts in documents:
-            revision = _revision(texts)
+        for number, (uri, texts) in enumerate(documents):
+            revision = _revision(texts, metadata[number] if metadata else {})
             content = hashlib.sha256("\n\n".join(texts).encode("utf-8")).hexdigest()
             key = revision_key(content, MEDIA_TYPE, RECIPE)
             writer.add(key, revision.to_json().encode("utf-8"))
@@ -77,7 +84,7 @@ def normalised(vectors: Vectors) -> Vectors:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), dtype=np.float32)
 
 
-def _revision(texts: Sequence[str]) -> Revision:
+def _revision(texts: Sequence[str], metadata: dict[str, Scalar]) -> Revision:
     chunks: list[Chunk] = []
     start = 0
     for text in texts:
@@ -88,5 +95,6 @@ def _revision(texts: Sequence[str]) -> Revision:
         tuple(
             Chunk(each.text, each.start, each.end, parent_start=0, parent_end=whole, tokens=each.tokens)
             for each in chunks
-        )
+        ),
+        metadata=metadata,
     )

@@ -14,7 +14,7 @@ from pipelines.cli.app import COMMANDS
 OPTIONS = {  # of the contract's table, for the commands that exist
     "run": ["--index", "--no-publish", "--strict"],
     "plan": ["--index"],
-    "search": ["-k", "--at", "--mode", "--filter"],
+    "search": ["-k", "--at", "--mode", "--filter", "--fusion", "--mmr", "--expand"],
     "log": ["--json"],
     "show": ["--json"],
     "diff": ["--json"],

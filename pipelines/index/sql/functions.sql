@@ -81,8 +81,11 @@ BEGIN
         -- 44 against 1.4 ms for 500 of 100,000 chunks).
         PERFORM set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
     ELSIF NOT exact THEN
+        IF in_reach < in_space / 8 THEN
+            candidates := greatest(60, k);  -- the nearest of a small share are found less surely
+        END IF;
         -- Among the chunks of other versions, one wide walk meets as many of this one as several narrow ones, and sooner.
-        PERFORM set_config('hnsw.ef_search', greatest(200, least(400, 1.25 * candidates * in_space / in_reach))::int::text, true),
+        PERFORM set_config('hnsw.ef_search', greatest(350, least(400, 1.25 * candidates * in_space / in_reach))::int::text, true),
                 set_config('hnsw.iterative_scan', 'relaxed_order', true);
         EXECUTE format(
             'WITH c AS MATERIALIZED (
