@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipelines.errors import ServiceUnavailable
@@ -61,7 +62,7 @@ def track(
     try:
         client = mlflow.MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment)
-        experiment_id = found.experiment_id if found else client.create_experiment(experiment)
+        experiment_id = found.experiment_id if found else client.create_experiment(experiment, _artifacts(uri))
         named = {key: str(value) for key, value in tags.items() if value}
         run_id = client.create_run(experiment_id, run_name=name, tags=named).info.run_id
         now = get_current_time_millis()
@@ -82,6 +83,12 @@ def track(
         ) from error
     page = f"{uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}" if uri.startswith("http") else None
     return Tracked(run_id, page)
+
+
+def _artifacts(uri: str) -> str | None:
+    """Where a new experiment keeps its files: beside a database in a file, which MLflow would put wherever we run now."""
+    path = uri.removeprefix("sqlite:///")
+    return None if path == uri else (Path(path).resolve().parent / "mlartifacts").as_uri()
 
 
 def _input(dataset: Dataset) -> Any:

@@ -1,5 +1,8 @@
 """The evaluate flow: the active version on its golden set, beside what it was when it was made."""
 
+from pathlib import Path
+from urllib.parse import urlsplit
+
 from pipelines.config import load_config
 from pipelines.ingest import run
 
@@ -19,7 +22,7 @@ def test_it_compares_with_what_was_measured_and_tracks_it(workspace, snapdex, go
     assert tracked.data.tags["snapdex.snapshot"] == version["snapshot"]
     (dataset,) = (each.dataset for each in tracked.inputs.dataset_inputs)
     assert (dataset.name, len(dataset.digest)) == ("golden.jsonl", 32)
-    (kept,) = workspace.root.rglob("evaluation.html")
+    kept = Path(urlsplit(tracked.info.artifact_uri).path) / "evaluation.html"
     assert "guides/nowhere.md" in kept.read_text("utf-8")
     assert report["missing_documents"] == ["guides/nowhere.md"]
     (page,) = api.artifacts("evaluate-handbook")

@@ -96,6 +96,8 @@ def version(number: int, day: int, tags: list[str], active: bool) -> Version:
         None,
         None,
         None,
+        None,
+        None,
     )
 
 

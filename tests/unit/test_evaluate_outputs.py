@@ -83,7 +83,7 @@ def test_metrics_say_what_they_are_of(tmp_path: Path) -> None:
     golden = tmp_path / "golden.jsonl"
     golden.write_text("one\n", "utf-8")
     before = conditions("ab" * 32, golden, SearchConfig())
-    assert before == {"snapshot": "ab" * 6, "golden": golden_sha256(golden)[:12], "search": "hybrid 0.5"}
+    assert before == {"snapshot": "ab" * 6, "golden": golden_sha256(golden)[:12], "search": "hybrid learned"}
     golden.write_text("two\n", "utf-8")
     assert conditions("ab" * 32, golden, SearchConfig()) != before
     assert conditions("ab" * 32, None, SearchConfig(mode="lexical"))["golden"] == "none"

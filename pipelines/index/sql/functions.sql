@@ -121,8 +121,7 @@ END $$;
 
 CREATE OR REPLACE FUNCTION snapdex._lexical(v snapdex.version, query text, k int, filter jsonb)
 RETURNS TABLE (chunk_id bigint, score float8, key bytea) LANGUAGE plpgsql STABLE
-SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan SET enable_seqscan = off SET enable_hashjoin = off
-SET enable_mergejoin = off AS $$
+SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan SET enable_seqscan = off AS $$
 -- Exact BM25 (k1 = 1.2, b = 0.75; Robertson and Zaragoza 2009) with document frequencies of the version. MaxScore
 -- (Turtle and Flood 1995): chunks are scored in full if they hold one of the rarest terms; the common ones may be left
 -- out as sources of candidates once all of them together could not lift a chunk over the k-th best. Candidates come from
@@ -142,11 +141,9 @@ DECLARE
     ids bigint[];
     scores float8[];
     keys bytea[];
-    newest boolean := NOT EXISTS (SELECT FROM snapdex.version n WHERE n.index_id = v.index_id AND n.number > v.number);
-    past text := CASE WHEN newest THEN ''  -- an earlier version may hold chunks that the newest one does not
-        ELSE 'UNION ALL SELECT l.chunk_id, -(l.weights <#> $1::sparsevec) FROM lexical l WHERE l.terms && $5 AND NOT l.current'
-        END;
-    live text := CASE WHEN newest AND NOT filtered THEN 'true' ELSE snapdex._live('x.chunk_id', filtered) END;
+    past text := CASE WHEN EXISTS (SELECT FROM snapdex.version n WHERE n.index_id = v.index_id AND n.number > v.number)
+        THEN 'UNION ALL SELECT l.chunk_id, -(l.weights <#> $1::sparsevec) FROM lexical l WHERE l.terms && $5 AND NOT l.current'
+        ELSE '' END;  -- an earlier version may hold chunks that the newest one does not; no version holds those being loaded
 BEGIN
     PERFORM set_config('search_path', format('%I, snapdex, {vector_schema}, pg_catalog', snapdex._schema(v.index_id)), true);
     EXECUTE
@@ -177,7 +174,7 @@ BEGIN
                 WHERE x.s >= (SELECT min(s) FROM best) AND %1$s ORDER BY x.s DESC, chunk.key LIMIT $6)
              SELECT array_agg(top.chunk_id ORDER BY s DESC, key), array_agg(s ORDER BY s DESC, key),
                     array_agg(key ORDER BY s DESC, key), min(s), count(*)
-             FROM top', live, past)
+             FROM top', snapdex._live('x.chunk_id', filtered), past)
         INTO ids, scores, keys, threshold, answers
         USING weights, v.number, filter - 'document', snapdex._path_pattern(filter), terms[:sources], k;
         EXIT WHEN sources = cardinality(terms);
