@@ -20,6 +20,7 @@ NAMES = (
     "history",
     "aborted",
     "abstain",
+    "filings",
     "scifact",
     "encode",
     "gate",

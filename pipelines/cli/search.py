@@ -24,6 +24,7 @@ from pipelines.cli.output import emit_json, excerpt, safe
     help="How hybrid mode joins both lists: by weighted scores, or by ranks alone (default: search.fusion).",
 )
 @click.option("--mmr", is_flag=True, help="Prefer hits that say something else than better ones (search.mmr_lambda).")
+@click.option("--rerank", is_flag=True, help="Let a cross-encoder put the best hits in order (search.reranker).")
 @click.option(
     "--expand",
     type=click.Choice(["chunk", "section", "neighbours"]),
@@ -40,6 +41,7 @@ def search(
     exact: bool,
     fusion: str | None,
     mmr: bool,
+    rerank: bool,
     expand: str | None,
 ) -> None:
     """Find the passages that answer QUERY, best first, each with document, section and place.
@@ -63,12 +65,14 @@ def search(
             fusion=fusion,
             mmr=mmr or None,
             expand=expand,
+            rerank=rerank or None,
         )
     if settings.json:
         emit_json(result)
         return
     if result.abstained:
-        click.echo(f"nothing found in {result.index} v{result.version}")
+        nearest = "; the nearest:" if result.hits else ""
+        click.echo(f"nothing relevant in {result.index} v{result.version}{nearest}")
     for hit in result.hits:
         place = " > ".join(hit.section) + (f", page {hit.page}" if hit.page else "")
         click.echo(f"{hit.rank:>2}. {safe(hit.document)}  {safe(place)}  [{hit.score:.3f}]")

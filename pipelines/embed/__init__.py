@@ -7,12 +7,14 @@ embedded again. A run costs what the revisions cost that are not in the manifest
 
 - `work.py`: which chunks have no vector
 - `encoders.py`: from texts to vectors, by way of `bert.py`, `hashing.py`, sentence-transformers or an endpoint
+- `rerank.py`: a query and a passage read together
 """
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +26,11 @@ from pipelines.embed.work import batches as divided
 from pipelines.files import Manifest, SegmentWriter, Workspace
 from pipelines.manifests import EmbeddingsRow, vectors_store
 from pipelines.model import Chunk
-from pipelines.models import EmbeddingModel, resolve_model
+from pipelines.models import EmbeddingModel, Reranker, resolve_model
 from pipelines.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from pipelines.embed.rerank import CrossEncoder
 
 __all__ = [
     "Batch",
@@ -40,6 +45,7 @@ __all__ = [
     "load_encoder",
     "missing_chunks",
     "run",
+    "score_pairs",
     "vectors_store",
 ]
 
@@ -133,6 +139,18 @@ def encode_passages(config: Config, workspace: Workspace, texts: Sequence[str]) 
     """[n, d], in the space of this configuration's model; nothing is stored. Weights stay in memory."""
     model = resolve_model(config.embed, workspace)
     return checked(_ready_encoder(model, config.embed).encode(texts), len(texts), model.dimension)
+
+
+def score_pairs(model: Reranker, query: str, passages: Sequence[str]) -> list[float]:
+    """How well each passage answers the query, 0 to 1, read by a cross-encoder. Weights stay in memory."""
+    return _kept_cross_encoder(model).scores(query, passages)
+
+
+@lru_cache(maxsize=1)
+def _kept_cross_encoder(model: Reranker) -> "CrossEncoder":
+    from pipelines.embed.rerank import CrossEncoder
+
+    return CrossEncoder(model)
 
 
 def _ready_encoder(model: EmbeddingModel, config: EmbedConfig) -> Encoder:

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipelines.index.catalog import Version, get_index, get_version, last_mainte
 from pipelines.index.db import Connection, connect, database_url, translated_errors
 from pipelines.index.retrievals import RetrievalLog
 from pipelines.index.search import Result, evidence, plain, search
-from pipelines.models import resolve_model
+from pipelines.models import Reranker, resolve_model, resolve_reranker
 
 UNLEARNED_WEIGHT = 0.5  # of the dense score, for a version without a golden set of some size
 QueryEncoder = Callable[[str, Version], Sequence[float]]  # a query, and the version that it goes to
@@ -30,12 +31,20 @@ class Reader:
     """
 
     def __init__(
-        self, connection: Connection, name: str, config: Config, encode: QueryEncoder, log: RetrievalLog | None = None
+        self,
+        connection: Connection,
+        name: str,
+        config: Config,
+        home: Workspace,
+        encode: QueryEncoder,
+        log: RetrievalLog | None = None,
     ) -> None:
         self.connection = connection
         self.name = name
         self.config = config
+        self._home = home
         self._encode = encode
+        self._resolved_reranker: Reranker | None = None
         self._log = log
         self._known: OrderedDict[str, Result] = OrderedDict()  # by everything that decides an answer; oldest first
 
@@ -51,11 +60,15 @@ class Reader:
         fusion: str | None = None,
         mmr: bool | None = None,
         expand: str | None = None,
+        rerank: bool | None = None,
     ) -> Result:
         """The k best chunks for `query`; defaults come from the section `search` of params.yaml.
 
         `at`: a version (`v3`, a tag, a snapshot prefix) instead of the active one. The query is embedded with the
         model of that version, whatever params.yaml says now: a rollback brings the old model back.
+
+        `rerank`: let the model `search.reranker` read the best `search.rerank_depth` hits, or k where that is more, and
+        put them in order; their scores are then its own, 0 to 1.
 
         A search goes to the retrieval log as the section `log` says.
         """
@@ -68,8 +81,10 @@ class Reader:
             version = get_version(self.connection, index, at or "active")
             maintained = last_maintenance(self.connection, index) if settings.cache else 0
         mode, weight = self._mode(asked, fusion, version)
+        k = settings.k if k is None else k
+        reranker = self._reranker() if (settings.rerank if rerank is None else rerank) else None
         options: dict[str, Any] = {
-            "k": settings.k if k is None else k,
+            "k": max(k, settings.rerank_depth) if reranker else k,
             "mode": mode,
             "at": version.number,
             "filter": dict(filter or {}),
@@ -80,18 +95,20 @@ class Reader:
             "collapse": settings.collapse,
             "expand": expand or settings.expand,
         }
-        key = repr((query, asked, version.snapshot, version.calibration, maintained, options))
+        key = repr((query, asked, version.snapshot, version.calibration, maintained, options, k, reranker))
         result = self._known.pop(key, None)
         began = time.monotonic()
         if result is None:
             vector = None if asked == "lexical" else self._encode(query, version)
             began = time.monotonic()
             result = search(self.connection, self.name, query, vector=vector, **options)
+            if reranker:
+                result = reranked(result, reranker, k)
         self._known[key] = result  # now the youngest
         if len(self._known) > settings.cache:
             self._known.popitem(last=False)
         if self._log:
-            self._log.write(result, k=options["k"], seconds=time.monotonic() - began)
+            self._log.write(result, k=k, seconds=time.monotonic() - began)
         return copy.deepcopy(result)  # whoever changes their answer does not change the next one
 
     def evidence(self, query: str, *, at: str | int | None = None, exact: bool = False) -> tuple[float, float]:
@@ -105,6 +122,12 @@ class Reader:
             self.connection, self.name, query, vector=self._encode(query, version), at=version.number, exact=exact
         )
 
+    def _reranker(self) -> Reranker:
+        """Resolved once: what the name means does not change while the reader is open."""
+        if self._resolved_reranker is None:
+            self._resolved_reranker = resolve_reranker(self.config.search.reranker, self._home)
+        return self._resolved_reranker
+
     def _mode(self, mode: str, fusion: str, version: Version) -> tuple[str, float]:
         """How the version is searched: a fusion of which one leg has all the weight is that leg."""
         weight = self.config.search.dense_weight
@@ -113,6 +136,17 @@ class Reader:
         learned = (version.calibration or {}).get("dense_weight", UNLEARNED_WEIGHT)
         alone = mode == "hybrid" and fusion == "convex"
         return {0.0: "lexical", 1.0: "dense"}.get(learned, mode) if alone else mode, learned
+
+
+def reranked(result: Result, model: Reranker, k: int) -> Result:
+    """The k hits that the model likes best, with its scores; equal ones stay in order."""
+    from pipelines.embed import score_pairs
+
+    passages = ["\n".join(filter(None, [" > ".join(hit.section), hit.text])) for hit in result.hits]
+    scores = score_pairs(model, result.query, passages)
+    order = sorted(range(len(scores)), key=lambda place: -scores[place])[:k]
+    hits = [replace(result.hits[place], rank=rank, score=scores[place]) for rank, place in enumerate(order, 1)]
+    return replace(result, hits=hits)
 
 
 @contextmanager
@@ -139,7 +173,7 @@ def open_index(
     settings = config or (load_config(home.params) if home.params.exists() else Config())
 
     def with_model(query: str, version: Version) -> Sequence[float]:
-        from pipelines.embed import encode_query  # the only import of a stage by another: a reader needs the encoder
+        from pipelines.embed import encode_query  # a stage imports another here alone: a reader needs its models
 
         of_version = settings.model_copy(update={"embed": settings.embed.model_copy(update={"model": version.model})})
         found = resolve_model(of_version.embed, home)
@@ -154,4 +188,4 @@ def open_index(
 
     with connect(database_url(home)) as connection:
         retrievals = RetrievalLog(connection, settings.log) if log or (log is None and config is None) else None
-        yield Reader(connection, name or settings.index.name, settings, encode or with_model, retrievals)
+        yield Reader(connection, name or settings.index.name, settings, home, encode or with_model, retrievals)

@@ -5,12 +5,14 @@
 
 - `resolve.py`: the forms of a model name
 - `folder.py`: a sentence-transformers directory: refused if unsafe, hashed, described
+- `reranker.py`: cross-encoders, which score a query and a passage together
 - `tokens.py`: counting tokens
 - `endpoint.py`: OpenAI-compatible embedding servers
 """
 
 from pipelines.models.embedding_model import EmbeddingModel
+from pipelines.models.reranker import Reranker, resolve_reranker
 from pipelines.models.resolve import resolve_model
 from pipelines.models.tokens import TokenCounter, load_tokenizer
 
-__all__ = ["EmbeddingModel", "TokenCounter", "load_tokenizer", "resolve_model"]
+__all__ = ["EmbeddingModel", "Reranker", "TokenCounter", "load_tokenizer", "resolve_model", "resolve_reranker"]

@@ -68,19 +68,34 @@ def check_folder(directory: Path) -> None:
             hint="save it with SentenceTransformer(...).save_pretrained(DIR)",
         )
     modules = read_modules(directory)
+    _check_files(directory, shaping_files(directory), {"", *(module.place for module in modules)})
+
+
+def check_cross_encoder(directory: Path) -> None:
+    """The same for a model that scores pairs of texts, as transformers or sentence-transformers save one."""
+    if not (directory / "config.json").is_file():
+        raise _unusable(directory, "it is not a saved model: it has no config.json")
+    config = read_json(directory, "config.json")
+    labels = config.get("id2label") or {}
+    kinds = [str(kind) for kind in config.get("architectures") or []]
+    if not any(kind.endswith("ForSequenceClassification") for kind in kinds) or len(labels) != 1:
+        raise _unusable(directory, "it does not give one score for a pair of texts")
+    _check_files(directory, root_files(directory), {""})
+
+
+def _check_files(directory: Path, names: list[str], places: set[str]) -> None:
     if not (directory / "tokenizer.json").is_file():
         raise InputError(f"{directory} has no tokenizer.json", hint="save the model with its fast tokenizer")
     if (directory / "adapter_config.json").exists():
         raise InputError(
             f"{directory} holds an adapter, not a whole model", hint="merge it into its base model before saving"
         )
-    names = shaping_files(directory)
     for name in names:
         if name.endswith(".json"):
             _check_json(directory, name)
         elif name.endswith(".safetensors"):
             _check_safetensors(directory / name)
-    for place in {"", *(module.place for module in modules)}:
+    for place in places:
         here = [p for p in (directory / place).iterdir() if p.is_file()] if (directory / place).is_dir() else []
         pickles = sorted(path.name for path in here if path.suffix in _PICKLES)
         if pickles and not any(path.suffix in _WEIGHTS for path in here):
@@ -132,7 +147,7 @@ def read_facts(directory: Path) -> FolderFacts:
     prompts = settings.get("prompts") or {}
     return FolderFacts(
         dimension,
-        _window(directory, config),
+        window(directory, config),
         modules[-1].kind == "Normalize",
         prompts.get("query") or "",
         prompts.get("document") or prompts.get("passage") or "",
@@ -151,7 +166,7 @@ def pooling_modes(config: dict[str, Any]) -> list[str]:
 
 def shaping_files(directory: Path) -> list[str]:
     """Sorted names, relative to `directory`, of the files that shape vectors: not the model card, not a log."""
-    found = {path.name for path in directory.iterdir() if path.name in _ROOT_FILES or _is_weights(path)}
+    found = set(root_files(directory))
     for module in read_modules(directory):
         if module.place and (directory / module.place).is_dir():
             found.update(
@@ -160,6 +175,11 @@ def shaping_files(directory: Path) -> list[str]:
                 if path.suffix in _MODULE_SUFFIXES or _is_weights(path)
             )
     return sorted(found)
+
+
+def root_files(directory: Path) -> list[str]:
+    """Sorted names of those files that lie in the directory itself."""
+    return sorted(path.name for path in directory.iterdir() if path.name in _ROOT_FILES or _is_weights(path))
 
 
 def revision_of(hashes: dict[str, str]) -> str:
@@ -201,7 +221,7 @@ def read_json(directory: Path, name: str, *, optional: bool = False) -> Any:
         raise _unusable(directory, f"{name} is not valid JSON") from error
 
 
-def _window(directory: Path, config: dict[str, Any]) -> int:
+def window(directory: Path, config: dict[str, Any]) -> int:
     """Tokens that fit: what the model was saved with, and never more than it has positions for."""
     limit = read_json(directory, "sentence_bert_config.json", optional=True).get("max_seq_length")
     limit = limit or read_json(directory, "tokenizer_config.json", optional=True).get("model_max_length")

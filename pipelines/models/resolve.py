@@ -57,15 +57,15 @@ def _resolved(config: EmbedConfig, workspace: Workspace) -> EmbeddingModel:
     if form == "path" and rest:
         return _folder(config, workspace, (workspace.root / Path(rest).expanduser()).resolve())
     if form == "hf" and rest:
-        return _folder(config, workspace, _hub_folder(*_split(rest)))
+        return _folder(config, workspace, hub_folder(*split(rest)))
     if form == "mlflow" and rest:
-        return _folder(config, workspace, _registry_folder(workspace, *_split(rest)))
+        return _folder(config, workspace, registry_folder(workspace, *split(rest)))
     if form == "openai" and rest:
         return _endpoint(config, workspace, rest)
     raise ConfigError(f"embed.model {config.model!r} is not known", hint=f"forms: {FORMS}")
 
 
-def _split(name: str) -> tuple[str, str]:
+def split(name: str) -> tuple[str, str]:
     before, _, after = name.partition("@")
     return before, after
 
@@ -163,16 +163,19 @@ def _minilm(config: EmbedConfig, workspace: Workspace) -> EmbeddingModel:
     return _described(config, directory, {name: urlsafe_b64decode(f"{recorded[name][0]}=").hex() for name in names})
 
 
-def _hub_folder(name: str, revision: str) -> Path:
-    """The snapshot of a hub repository at one commit: from the local cache, else downloaded without any pickle."""
+def hub_folder(name: str, revision: str, *, marker: str = "modules.json", key: str = "embed.model") -> Path:
+    """The snapshot of a hub repository at one commit: from the local cache, else downloaded without any pickle.
+
+    `marker`: a file that a complete model of the kind has; `key`: of the parameter that errors speak of.
+    """
     import huggingface_hub
     from huggingface_hub import errors as hub
 
     if not _COMMIT.fullmatch(revision):
-        raise _unpinned(name, revision)
+        raise _unpinned(name, revision, key)
     try:
         cached = Path(huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True))
-        if (cached / "modules.json").exists() and list(cached.glob("*.safetensors")):
+        if (cached / marker).exists() and list(cached.glob("*.safetensors")):
             return cached
     except (hub.LocalEntryNotFoundError, hub.HFValidationError):
         pass
@@ -190,7 +193,7 @@ def _hub_folder(name: str, revision: str) -> Path:
         raise _hub_error(name, revision, error) from None
 
 
-def _unpinned(name: str, revision: str) -> ConfigError:
+def _unpinned(name: str, revision: str, key: str) -> ConfigError:
     """The refusal of a name that can move, with the commit that it means today where that can be found out."""
     import huggingface_hub
     from huggingface_hub import constants
@@ -202,8 +205,8 @@ def _unpinned(name: str, revision: str) -> ConfigError:
         commit = huggingface_hub.model_info(name, revision=branch, timeout=10).sha
     with suppress(OSError):
         commit = commit or cached.read_text("utf-8").strip()
-    hint = f"today it is: --set embed.model=hf:{name}@{commit}" if commit else "add @ and the 40 digits of the commit"
-    return ConfigError(f"embed.model hf:{name}@{branch} can change its meaning: name the commit", hint=hint)
+    hint = f"today it is: --set {key}=hf:{name}@{commit}" if commit else "add @ and the 40 digits of the commit"
+    return ConfigError(f"{key} hf:{name}@{branch} can change its meaning: name the commit", hint=hint)
 
 
 def _hub_error(name: str, revision: str, error: Exception) -> SnapdexError:
@@ -223,11 +226,13 @@ def _hub_error(name: str, revision: str, error: Exception) -> SnapdexError:
     )
 
 
-def _registry_folder(workspace: Workspace, name: str, version: str) -> Path:
+def registry_folder(
+    workspace: Workspace, name: str, version: str, *, marker: str = "modules.json", key: str = "embed.model"
+) -> Path:
     """A model of MLflow's registry, copied into the workspace once for each version."""
     if not version:
         raise ConfigError(
-            f"embed.model mlflow:{name} names no version", hint=f"example: mlflow:{name}@champion, or mlflow:{name}@3"
+            f"{key} mlflow:{name} names no version", hint=f"example: mlflow:{name}@champion, or mlflow:{name}@3"
         )
     if not version.isdecimal():
         version = _registry_version(name, version)
@@ -247,10 +252,10 @@ def _registry_folder(workspace: Workspace, name: str, version: str) -> Path:
             except OSError:
                 if not target.is_dir():  # else another process was faster
                     raise
-    found = sorted(target.rglob("modules.json"), key=lambda path: len(path.parts))
+    found = sorted(target.rglob(marker), key=lambda path: len(path.parts))
     if not found:
         raise InputError(
-            f"MLflow's model {name} version {version} holds no sentence-transformers directory",
+            f"MLflow's model {name} version {version} holds no directory of a model with {marker}",
             hint="log the directory that SentenceTransformer(...).save_pretrained(DIR) makes",
         )
     return found[0].parent

@@ -139,7 +139,9 @@ def test_a_log_that_cannot_be_written_is_a_warning(
 def test_a_table_that_is_rewritten_does_not_hold_a_search_up(guide: State, caplog: pytest.LogCaptureFixture) -> None:
     """And the next search is logged again."""
     with guide.connect() as mine, guide.connect() as other:
-        reader = Reader(mine, "handbook", guide.config, lambda *_: [], RetrievalLog(mine, guide.config.log))
+        reader = Reader(
+            mine, "handbook", guide.config, guide.workspace, lambda *_: [], RetrievalLog(mine, guide.config.log)
+        )
         began = datetime.now(UTC)
         with caplog.at_level(logging.WARNING, "snapdex"), other.transaction():
             other.execute("LOCK TABLE snapdex.retrieval_log")
