@@ -86,7 +86,7 @@ def track(
 
 
 def _artifacts(uri: str) -> str | None:
-    """Where a new experiment keeps its files: beside a database in a file, which MLflow would put wherever we run now."""
+    """Where a new experiment keeps its files: beside a database in a file. MLflow would put them where we run now."""
     path = uri.removeprefix("sqlite:///")
     return None if path == uri else (Path(path).resolve().parent / "mlartifacts").as_uri()
 
