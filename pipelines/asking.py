@@ -7,7 +7,10 @@ from pipelines import index
 from pipelines.config import Config
 from pipelines.embed import encode_queries
 from pipelines.files import Workspace
+from pipelines.index.catalog import get_index, get_version
 from pipelines.index.search import plain
+
+MOST_CHUNKS = 50_000
 
 
 @contextmanager
@@ -35,3 +38,10 @@ def asking(config: Config, workspace: Workspace, texts: Sequence[str]) -> Iterat
 def forgetful(config: Config) -> Config:
     """The same parameters for a reader that remembers no answer."""
     return config.model_copy(update={"search": config.search.model_copy(update={"cache": 0})})
+
+
+def affords_exact(reader: index.Reader, version: int) -> bool:
+    """Whether every distance is computed for each question of a golden set: 2 microseconds a chunk, for 300 questions
+    half a minute here. A larger version is asked through its graph, and its metrics are not the same to the last digit
+    on another machine."""
+    return get_version(reader.connection, get_index(reader.connection, reader.name), version).chunks <= MOST_CHUNKS

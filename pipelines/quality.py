@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import evaluate, index
-from pipelines.asking import asking, forgetful
+from pipelines.asking import affords_exact, asking, forgetful
 from pipelines.calibrate import learn
 from pipelines.config import Config
 from pipelines.errors import GateFailed, NotFoundError
@@ -56,16 +56,18 @@ def evaluate_version(
 ) -> Evaluation:
     """How well search in `version` answers the golden set, with the settings of the section `search`.
 
-    `exact`: with every distance computed, which another machine repeats; a graph is built anew by each. Latency is
-    always that of a reader: `search.k` hits, the graph, and encoding the query.
+    `exact`: with every distance computed, where the version is small enough (see `affords_exact`): another machine
+    repeats that, while a graph is built anew by each. Latency is always that of a reader: `search.k` hits, the graph,
+    and encoding the query.
     """
     with (
         index.open_index(config.index.name, workspace=workspace.root, config=forgetful(config)) as reader,
         asking(config, workspace, [query.text for query in queries]) as batched,
     ):
+        every = exact and affords_exact(reader, version)
 
         def search(text: str, k: int) -> Answer:
-            found = batched.search(text, k=k, at=version, exact=exact)
+            found = batched.search(text, k=k, at=version, exact=every)
             hits = [
                 Hit(document, hit.text, tuple(hit.section), hit.score)
                 for hit in found.hits

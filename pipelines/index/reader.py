@@ -16,7 +16,7 @@ from pipelines.files import Workspace
 from pipelines.index.catalog import Version, get_index, get_version, last_maintenance
 from pipelines.index.db import Connection, connect, database_url, translated_errors
 from pipelines.index.retrievals import RetrievalLog
-from pipelines.index.search import Result, evidence, plain, search
+from pipelines.index.search import Result, coverage, plain, search
 from pipelines.models import Reranker, resolve_model, resolve_reranker
 
 UNLEARNED_WEIGHT = 0.5  # of the dense score, for a version without a golden set of some size
@@ -111,16 +111,18 @@ class Reader:
             self._log.write(result, k=k, seconds=time.monotonic() - began)
         return copy.deepcopy(result)  # whoever changes their answer does not change the next one
 
-    def evidence(self, query: str, *, at: str | int | None = None, exact: bool = False) -> tuple[float, float]:
+    def evidence(self, query: str, *, at: str | int | None = None) -> tuple[float, float]:
         """What speaks for an answer: the similarity of the nearest chunk, and the share of the query's weight in words
         that one chunk has. A version that was calibrated abstains below its threshold (see docs/calibration.md).
         """
-        query = plain(query)
+        nearest = self.search(query, k=1, mode="dense", at=at, mmr=False, expand="chunk", rerank=False).hits
+        return (nearest[0].score if nearest else 0.0), self.coverage(query, at=at)
+
+    def coverage(self, query: str, *, at: str | int | None = None) -> float:
+        """The share of the query's weight in words that one chunk has: 0 to 1."""
         with translated_errors():
             version = get_version(self.connection, get_index(self.connection, self.name), at or "active")
-        return evidence(
-            self.connection, self.name, query, vector=self._encode(query, version), at=version.number, exact=exact
-        )
+            return coverage(self.connection, self.name, plain(query), at=version.number)
 
     def _reranker(self) -> Reranker:
         """Resolved once: what the name means does not change while the reader is open."""

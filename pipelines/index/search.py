@@ -116,16 +116,11 @@ def search(
     return Result(index, rows[0]["number"], rows[0]["of_snapshot"], query, mode, abstained, hits)
 
 
-def evidence(
-    connection: Connection, index: str, query: str, *, vector: Sequence[float], at: int, exact: bool = False
-) -> tuple[float, float]:
-    """Similarity of the nearest chunk of version `at`, and the share of the query's weight in words that one has."""
-    row = connection.execute(
-        "SELECT similarity, coverage FROM snapdex.evidence(%s, %s, %s, '{}', %s, %s)",
-        [index, Vector(list(vector)).to_text(), plain(query), at, exact],
-    ).fetchone()
+def coverage(connection: Connection, index: str, query: str, *, at: int) -> float:
+    """The share of the query's weight in words that one chunk of version `at` has: 0 to 1."""
+    row = connection.execute("SELECT snapdex.coverage(%s, %s, '{}', %s)", [index, query, at]).fetchone()
     assert row is not None
-    return float(row[0]), float(row[1])
+    return float(row[0])
 
 
 def plain(query: str) -> str:

@@ -229,13 +229,23 @@ BEGIN
     RETURN most;
 END $$;
 
+CREATE OR REPLACE FUNCTION snapdex.coverage(index text, query_text text, filter jsonb DEFAULT '{}', at int DEFAULT NULL)
+RETURNS float8 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, {vector_schema} AS $$
+-- Which share of the query's weight in words the best chunk has.
+DECLARE
+    v snapdex.version := snapdex._resolve(index, at);
+BEGIN
+    RETURN coalesce((SELECT max(l.score) FROM snapdex._lexical(v, query_text, 1, filter) l)
+                    / nullif(snapdex._coverable(v, query_text), 0), 0);
+END $$;
+
 CREATE OR REPLACE FUNCTION snapdex.evidence(
     index text, query_vector {vector_schema}.vector, query_text text, filter jsonb DEFAULT '{}', at int DEFAULT NULL,
     exact boolean DEFAULT false)
 RETURNS TABLE (similarity float8, coverage float8, abstained boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, {vector_schema} AS $$
--- How near the nearest chunk is, and which share of the query's weight in words the best chunk has. Both in units of
--- their spread over answerable queries, added, are compared with what was learned (pipelines/evaluate/calibration.py).
+-- How near the nearest chunk is, and the coverage. Both in units of their spread over answerable queries, added, are
+-- compared with what was learned (pipelines/evaluate/calibration.py).
 DECLARE
     v snapdex.version := snapdex._resolve(index, at);
 BEGIN
@@ -243,8 +253,7 @@ BEGIN
             x.similarity / (v.calibration->>'similarity_spread')::float8
             + x.coverage / (v.calibration->>'coverage_spread')::float8 < (v.calibration->>'threshold')::float8, false)
         FROM (SELECT (SELECT max(d.score) FROM snapdex._dense(v, query_vector, 1, filter, exact) d) AS similarity,
-                     coalesce((SELECT max(l.score) FROM snapdex._lexical(v, query_text, 1, filter) l)
-                              / nullif(snapdex._coverable(v, query_text), 0), 0) AS coverage) x;
+                     snapdex.coverage(index, query_text, filter, v.number) AS coverage) x;
 END $$;
 
 CREATE OR REPLACE FUNCTION snapdex._abstains(
