@@ -1,11 +1,11 @@
 # make run    a published index of the sample handbook, and a search in it
-# make test   the whole test suite, in JOBS=2 processes
+# make test   the whole test suite, in JOBS=4 processes
 # make lint   ruff and mypy
 # make bench  the measurements of benchmarks/
 # make soak   the fault tests without bounds, from random seeds, for MINUTES=10
 
 PYTHON ?= python3
-JOBS ?= 2
+JOBS ?= 4
 BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export PREFECT_HOME := $(CURDIR)/.snapdex/prefect

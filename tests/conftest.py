@@ -16,6 +16,13 @@ from pipelines.index.server import DATABASE, EmbeddedServer
 Databases = Callable[..., AbstractContextManager[str]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the directories whose tests wait for servers, so that they do not come last, one after the other."""
+    items.sort(
+        key=lambda item: not item.nodeid.startswith(("tests/services", "tests/flows", "tests/acceptance/test_re"))
+    )
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """Started when the first test asks for it. Tests that kill a server start one of their own."""

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pipelines.models import Reranker
 
@@ -14,6 +13,8 @@ class CrossEncoder:
     """A model that scores pairs. The same pair scores the same to about six digits, whatever is scored beside it."""
 
     def __init__(self, model: Reranker) -> None:
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer  # importing them writes files
+
         kept = {"local_files_only": True, "trust_remote_code": False}
         self._tokenizer = AutoTokenizer.from_pretrained(str(model.directory), **kept)
         self._model = AutoModelForSequenceClassification.from_pretrained(

@@ -235,10 +235,11 @@ def _reclaim(connection: Connection, index: Index, table: str, deleted: int) -> 
     connection.execute("SET maintenance_work_mem = '1GB'")
     for attempt in range(1, ATTEMPTS + 1):
         try:
+            if attempt > 1:
+                _drop_unfinished_indexes(connection, index)
             connection.execute(sql.SQL("REINDEX TABLE CONCURRENTLY {}").format(name))
             break
         except DeadlockDetected:  # with a builder that makes or drops an index of this table
-            _drop_unfinished_indexes(connection, index)
             if attempt == ATTEMPTS:
                 raise
     failpoint("prune.reindexed")
