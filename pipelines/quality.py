@@ -57,8 +57,8 @@ def evaluate_version(
     """How well search in `version` answers the golden set, with the settings of the section `search`.
 
     `exact`: with every distance computed, where the version is small enough (see `affords_exact`): another machine
-    repeats that, while a graph is built anew by each. Latency is always that of a reader: `search.k` hits, the graph,
-    and encoding the query.
+    repeats that, while a graph is built anew by each. Otherwise latency is measured, too, and is that of a reader:
+    `search.k` hits, the graph, and encoding the query.
     """
     with (
         index.open_index(config.index.name, workspace=workspace.root, config=forgetful(config)) as reader,
@@ -79,7 +79,7 @@ def evaluate_version(
             reader.search(text, at=version)
 
         as_reader(queries[0].text)  # loads the model, and refuses one that is not the version's
-        return evaluate.evaluate(queries, search, as_reader=as_reader, progress=progress)
+        return evaluate.evaluate(queries, search, as_reader=None if exact else as_reader, progress=progress)
 
 
 def missing_from(config: Config, workspace: Workspace, queries: Sequence[Query], version: int) -> list[str]:

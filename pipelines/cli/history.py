@@ -35,6 +35,7 @@ def as_json(version: Version) -> dict[str, Any]:
         "space": {"model": version.model, "revision": version.model_revision, "dimension": version.dimension},
         "recipe": version.recipe,
         "metrics": version.metrics,
+        "calibration": version.calibration,
         "gate": version.gate,
         "git_commit": version.git_commit,
         "dvc_md5": version.dvc_md5,
@@ -117,6 +118,8 @@ def show(settings: Settings, version: str, with_documents: bool) -> None:
         return
     space = facts.pop("space")
     facts |= {"model": f"{space['model']} ({space['dimension']} dimensions, {space['revision'][:12]})"}
+    for name in ("metrics", "calibration"):
+        facts[name] = ", ".join(f"{each} {value:.6g}" for each, value in sorted((facts[name] or {}).items())) or None
     if found.gate:
         facts["gate"] = f"{found.gate['outcome']} against v{found.gate['against']}: {found.gate['reason']}"
     for name, value in facts.items():
