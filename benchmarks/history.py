@@ -21,6 +21,7 @@ from benchmarks.corpora import Paragraphs, generated_documents, real_data, unpac
 from benchmarks.report import Options, Report
 from benchmarks.workspaces import fresh_workspace, say
 from pipelines import ingest
+from pipelines.asking import forgetful
 from pipelines.config import Config, load_config
 from pipelines.files import Workspace
 from pipelines.index import Reader, connect, database_url, open_index
@@ -55,7 +56,7 @@ def measure(options: Options) -> Report:
     with fresh_workspace() as workspace:
         config = initialise(workspace, tokens=136)
         corpus = workspace.root / "corpus.jsonl"
-        change = edited_documents(corpus, generated_documents(count, 10))
+        change = rewritten_documents(corpus, generated_documents(count, 10), whole=False)
         for number in range(versions):
             change(number)
             ingest.run(config, workspace, sources=[str(corpus)])
@@ -102,32 +103,18 @@ def _rewritten_files(files: list[Path]) -> Change:
     return change
 
 
-def rewritten_documents(corpus: Path, content: Paragraphs) -> Change:
+def rewritten_documents(corpus: Path, content: Paragraphs, *, whole: bool = True) -> Change:
+    """Every hundredth document gets other text: all of it, or one of its paragraphs."""
     present = dict(content)
     names = list(content)
 
     def change(number: int) -> None:
         if number:
-            fresh = generated_documents(round(len(names) * SHARE), 10, seed=number)
+            fresh = generated_documents(round(len(names) * SHARE), 10 if whole else 1, seed=number)
             chosen = names[number % round(1 / SHARE) :: round(1 / SHARE)]
-            present.update(zip(chosen, fresh.values(), strict=False))
-        write_beir(corpus, present)
-
-    return change
-
-
-def edited_documents(corpus: Path, content: Paragraphs) -> Change:
-    present = dict(content)
-    names = list(content)
-
-    def change(number: int) -> None:
-        if number:
-            fresh = generated_documents(round(len(names) * SHARE), 1, seed=number)
-            chosen = names[number % round(1 / SHARE) :: round(1 / SHARE)]
-            for name, paragraphs in zip(chosen, fresh.values(), strict=False):
-                kept = list(present[name])
-                kept[number % len(kept)] = paragraphs[0]
-                present[name] = kept
+            for name, new in zip(chosen, fresh.values(), strict=False):
+                at = number % len(present[name])
+                present[name] = new if whole else [*present[name][:at], *new, *present[name][at + 1 :]]
         write_beir(corpus, present)
 
     return change
@@ -154,7 +141,7 @@ def database_bytes(workspace: Workspace) -> int:
 def _compare_with_restored(report: Report, change: str, config: Config, workspace: Workspace, versions: int) -> None:
     """The newest version is restored into an empty database of the same server; both are searched in turn."""
     url = database_url(workspace)
-    config = config.model_copy(update={"search": config.search.model_copy(update={"cache": 0})})
+    config = forgetful(config)
     with connect(url) as connection:
         connection.execute("CREATE DATABASE elsewhere")
         name = connection.info.dbname

@@ -8,6 +8,7 @@ from pipelines.config import Config
 from pipelines.embed import encode_queries
 from pipelines.files import Workspace
 from pipelines.index.catalog import get_index, get_version
+from pipelines.index.reader import with_model_of
 from pipelines.index.search import plain
 
 MOST_CHUNKS = 50_000
@@ -24,8 +25,7 @@ def asking(config: Config, workspace: Workspace, texts: Sequence[str]) -> Iterat
     def encode(text: str, of: index.Version) -> Sequence[float]:
         if not vectors:
             plainly = sorted({plain(each) for each in texts})
-            model = config.embed.model_copy(update={"model": of.model})
-            found = encode_queries(config.model_copy(update={"embed": model}), workspace, plainly)
+            found = encode_queries(with_model_of(of, config, workspace), workspace, plainly)
             vectors.update(zip(plainly, found.tolist(), strict=True))
         return vectors[text]
 

@@ -24,6 +24,19 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
+def percentile(counted: Sequence[tuple[int, int]], percent: int) -> int:
+    """The smallest value that at least so many per cent of all do not exceed; 0 for none.
+
+    `counted`: values, ascending, and how often each occurs.
+    """
+    left = percent * sum(count for _, count in counted)
+    for value, count in counted:
+        left -= 100 * count
+        if left <= 0:
+            return value
+    return 0
+
+
 def digest(*parts: bytes | str) -> bytes:
     """SHA-256 over length-prefixed parts, 32 bytes: ("ab", "c") and ("a", "bc") differ."""
     hasher = hashlib.sha256()

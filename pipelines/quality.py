@@ -60,11 +60,8 @@ def evaluate_version(
     repeats that, while a graph is built anew by each. Otherwise latency is measured, too, and is that of a reader:
     `search.k` hits, the graph, and encoding the query.
     """
-    with (
-        index.open_index(config.index.name, workspace=workspace.root, config=forgetful(config)) as reader,
-        asking(config, workspace, [query.text for query in queries]) as batched,
-    ):
-        every = exact and affords_exact(reader, version)
+    with asking(config, workspace, [query.text for query in queries]) as batched:
+        every = exact and affords_exact(batched, version)
 
         def search(text: str, k: int) -> Answer:
             found = batched.search(text, k=k, at=version, exact=every)
@@ -75,11 +72,15 @@ def evaluate_version(
             ]
             return Answer(hits, found.abstained)
 
-        def as_reader(text: str) -> None:
-            reader.search(text, at=version)
+        if exact:
+            return evaluate.evaluate(queries, search, progress=progress)
+        with index.open_index(config.index.name, workspace=workspace.root, config=forgetful(config)) as reader:
 
-        as_reader(queries[0].text)  # loads the model, and refuses one that is not the version's
-        return evaluate.evaluate(queries, search, as_reader=None if exact else as_reader, progress=progress)
+            def as_reader(text: str) -> None:
+                reader.search(text, at=version)
+
+            as_reader(queries[0].text)  # loads the model
+            return evaluate.evaluate(queries, search, as_reader=as_reader, progress=progress)
 
 
 def missing_from(config: Config, workspace: Workspace, queries: Sequence[Query], version: int) -> list[str]:

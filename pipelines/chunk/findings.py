@@ -17,10 +17,11 @@ from pipelines.config import Config
 from pipelines.errors import InputError
 from pipelines.files import Workspace
 from pipelines.manifests import ChunksRow, ElementsRow, read_chunks, read_elements
-from pipelines.model import Element, ElementKind, Parsed, Revision, digest
+from pipelines.model import Element, ElementKind, Parsed, Revision, digest, percentile
 from pipelines.progress import Progress, Silent
 
 SHOWN_CHARACTERS = 200  # of an example's text
+PERCENTILES = {"min": 0, "p5": 5, "p50": 50, "p95": 95, "max": 100}
 BINS = 16  # of the histogram, up to chunk.max_tokens
 
 _SENTENCE_END = re.compile(r"[.!?:…。\uff01\uff1f][\"')\]»”\u2019*_`]*$")
@@ -126,7 +127,7 @@ def examine(config: Config, workspace: Workspace, *, worst: int = 3, progress: P
         documents=len(rows),
         chunks=look.sizes.total(),
         min_tokens=config.chunk.min_tokens,
-        tokens=_percentiles(look.sizes),
+        tokens={name: percentile(sorted(look.sizes.items()), percent) for name, percent in PERCENTILES.items()},
         histogram=_histogram(look.sizes, config.chunk.max_tokens),
         small=look.small,
         cut_sentences=look.cut_sentences,
@@ -270,18 +271,6 @@ def _two_states() -> InputError:
 
 def _hash(text: str) -> int:
     return int.from_bytes(digest(text)[:8], "big")
-
-
-def _percentiles(sizes: Counter[int]) -> dict[str, int]:
-    """Sizes that occur: the smallest that so many per cent of the chunks do not exceed."""
-    ordered = sorted(sizes.items())
-    through = np.cumsum([count for _, count in ordered])
-    wanted = {"min": 0, "p5": 5, "p50": 50, "p95": 95, "max": 100}
-    if not ordered:
-        return dict.fromkeys(wanted, 0)
-    return {
-        name: ordered[int(np.searchsorted(through * 100, percent * through[-1]))][0] for name, percent in wanted.items()
-    }
 
 
 def _histogram(sizes: Counter[int], max_tokens: int) -> list[tuple[int, int]]:

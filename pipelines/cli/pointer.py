@@ -8,12 +8,10 @@ from pipelines.cli.app import Settings, common
 from pipelines.cli.history import opened
 from pipelines.cli.output import emit_json
 from pipelines.errors import ConflictError, GateFailed
-from pipelines.evaluate.outputs import read_metrics
 from pipelines.index import Move, connect, database_url
 from pipelines.index import publish as move_forward
 from pipelines.index import rollback as move_back
 from pipelines.index.catalog import get_version, remove_tag, set_tag
-from pipelines.quality import adopt
 
 _REASON = click.option("--reason", metavar="TEXT", help="Kept in the log (`snapdex log --moves`).")
 
@@ -32,6 +30,9 @@ def publish(settings: Settings, version: str, reason: str | None, override: str 
     snapdex publish v4 --reason "checked by hand"
     snapdex publish v5 --override "the golden set asks for a page that legal withdrew"
     """
+    from pipelines.evaluate.outputs import read_metrics
+    from pipelines.quality import adopt
+
     with opened(settings) as (connection, index):
         target = get_version(connection, index, version)
     if target.active:

@@ -84,7 +84,7 @@ def evaluate(
     metrics["abstain_recall"] = refused.count(False) / unanswerable if unanswerable else 0.0
     if latencies:
         metrics["latency_p50_ms"], metrics["latency_p95_ms"] = (float(x) for x in np.percentile(latencies, [50, 95]))
-    return Evaluation(len(queries), metrics, {name: interval(each) for name, each in values.items()}, asked)
+    return Evaluation(metrics, {name: interval(each) for name, each in values.items()}, asked)
 
 
 def _asked(query: Query, answer: Answer) -> Asked:

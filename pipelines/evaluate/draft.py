@@ -47,7 +47,7 @@ def from_evaluation(evaluation: Mapping[str, Any], metric: str, count: int) -> l
     """
     asked = evaluation.get("per_query")
     try:
-        rows = [_failure(each, metric) for each in asked or [] if _failed(each, metric)]
+        rows = [_failure(each) for each in asked or [] if _failed(each, metric)]
     except (KeyError, TypeError):
         asked = None
     if not isinstance(asked, list):
@@ -81,7 +81,7 @@ def _failed(asked: Mapping[str, Any], metric: str) -> bool:
     return asked["metrics"][metric] < 1 if asked["answerable"] else not asked["abstained"]
 
 
-def _failure(asked: Mapping[str, Any], metric: str) -> Row:
+def _failure(asked: Mapping[str, Any]) -> Row:
     row = {"question": asked["question"], "documents": asked["expected"], "answerable": asked["answerable"]}
     return row | {"returned": [hit["document"] for hit in asked["returned"]], "draft": True}
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from pipelines.config import SearchConfig
 from pipelines.files import Workspace, atomic_write
+from pipelines.model import percentile
 
 DIGITS = 6
 PER_QUERY = ("ndcg@10", "recall@10", "mrr@10")
@@ -63,16 +64,6 @@ def size_metrics(documents: int, occurrences: int, tokens: Tokens) -> Metrics:
         **{f"tokens_p{percent}": percentile(tokens, percent) for percent in (5, 50, 95)},
         "tokens_max": tokens[-1][0] if tokens else 0,
     }
-
-
-def percentile(tokens: Tokens, percent: int) -> int:
-    """The smallest size that at least so many per cent of the chunks do not exceed."""
-    left = percent * sum(count for _, count in tokens)
-    for size, count in tokens:
-        left -= 100 * count
-        if left <= 0:
-            return size
-    return 0
 
 
 def histogram(tokens: Tokens) -> list[tuple[int, int]]:

@@ -31,10 +31,13 @@ class Asked:
 class Evaluation:
     """Metrics over the queries, their 95 % bootstrap intervals, and each query in the order of the golden set."""
 
-    queries: int
     metrics: dict[str, float]
     confidence: dict[str, tuple[float, float]]
     asked: list[Asked]
+
+    @property
+    def queries(self) -> int:
+        return len(self.asked)
 
     @property
     def per_query(self) -> dict[str, dict[str, float]]:

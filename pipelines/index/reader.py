@@ -104,11 +104,13 @@ class Reader:
             result = search(self.connection, self.name, query, vector=vector, **options)
             if reranker:
                 result = reranked(result, reranker, k)
+        if self._log:
+            self._log.write(result, k=k, seconds=time.monotonic() - began)
+        if not settings.cache:
+            return result
         self._known[key] = result  # now the youngest
         if len(self._known) > settings.cache:
             self._known.popitem(last=False)
-        if self._log:
-            self._log.write(result, k=k, seconds=time.monotonic() - began)
         return copy.deepcopy(result)  # whoever changes their answer does not change the next one
 
     def evidence(self, query: str, *, at: str | int | None = None) -> tuple[float, float]:
@@ -151,6 +153,20 @@ def reranked(result: Result, model: Reranker, k: int) -> Result:
     return replace(result, hits=hits)
 
 
+def with_model_of(version: Version, config: Config, home: Workspace) -> Config:
+    """The parameters with the model of the version. Raises `ConfigError` where this machine has another one under its
+    name: vectors of two spaces are never compared."""
+    changed = config.model_copy(update={"embed": config.embed.model_copy(update={"model": version.model})})
+    found = resolve_model(changed.embed, home)
+    if found.space != version.space:
+        raise ConfigError(
+            f"version {version.number} was embedded with {version.model} {version.model_revision[:12]},"
+            f" and {version.model} on this machine is {found.revision[:12]}",
+            hint="bring that model back, or search with --mode lexical",
+        )
+    return changed
+
+
 @contextmanager
 def open_index(
     name: str | None = None,
@@ -177,15 +193,7 @@ def open_index(
     def with_model(query: str, version: Version) -> Sequence[float]:
         from pipelines.embed import encode_query  # a stage imports another here alone: a reader needs its models
 
-        of_version = settings.model_copy(update={"embed": settings.embed.model_copy(update={"model": version.model})})
-        found = resolve_model(of_version.embed, home)
-        if found.space != version.space:
-            raise ConfigError(
-                f"version {version.number} was embedded with {version.model} {version.model_revision[:12]},"
-                f" and {version.model} on this machine is {found.revision[:12]}",
-                hint="bring that model back, or search with --mode lexical",
-            )
-        vector: Sequence[float] = encode_query(of_version, home, query).tolist()
+        vector: Sequence[float] = encode_query(with_model_of(version, settings, home), home, query).tolist()
         return vector
 
     with connect(database_url(home)) as connection:

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipelines.errors import ConfigError
 from pipelines.files import Workspace
 from pipelines.models.folder import check_cross_encoder, hash_files, read_json, revision_of, root_files, window
-from pipelines.models.resolve import hub_folder, registry_folder, split
+from pipelines.models.resolve import named_folder
 
 KEY = "search.reranker"
 FORMS = "path:DIR, hf:NAME@COMMIT, mlflow:MODEL@ALIAS"
@@ -27,19 +27,10 @@ def resolve_reranker(name: str, workspace: Workspace) -> Reranker:
 
     Raises `ConfigError` for a name of no known form, `InputError` for files that are refused.
     """
-    directory = _directory(name, workspace)
+    directory = named_folder(name, workspace, marker="config.json", key=KEY)
+    if directory is None:
+        what = f"{KEY} {name!r} is not known" if name else "there is no model to rerank with"
+        raise ConfigError(what, hint=f"set {KEY}; forms: {FORMS}")
     check_cross_encoder(directory)
     hashes = hash_files(directory, root_files(directory), workspace.state / "cache" / "model-files.json")
     return Reranker(name, revision_of(hashes), window(directory, read_json(directory, "config.json")), directory)
-
-
-def _directory(name: str, workspace: Workspace) -> Path:
-    form, _, rest = name.partition(":")
-    if form == "path" and rest:
-        return (workspace.root / Path(rest).expanduser()).resolve()
-    if form == "hf" and rest:
-        return hub_folder(*split(rest), marker="config.json", key=KEY)
-    if form == "mlflow" and rest:
-        return registry_folder(workspace, *split(rest), marker="config.json", key=KEY)
-    what = f"{KEY} {name!r} is not known" if name else "there is no model to rerank with"
-    raise ConfigError(what, hint=f"set {KEY}; forms: {FORMS}")

@@ -54,20 +54,29 @@ def _resolved(config: EmbedConfig, workspace: Workspace) -> EmbeddingModel:
         return _minilm(config, workspace)
     if form == "hash" and re.fullmatch(r"[1-9][0-9]{0,4}", rest):
         return _hash(config, int(rest))
-    if form == "path" and rest:
-        return _folder(config, workspace, (workspace.root / Path(rest).expanduser()).resolve())
-    if form == "hf" and rest:
-        return _folder(config, workspace, hub_folder(*split(rest)))
-    if form == "mlflow" and rest:
-        return _folder(config, workspace, registry_folder(workspace, *split(rest)))
     if form == "openai" and rest:
         return _endpoint(config, workspace, rest)
+    if (directory := named_folder(config.model, workspace)) is not None:
+        return _folder(config, workspace, directory)
     raise ConfigError(f"embed.model {config.model!r} is not known", hint=f"forms: {FORMS}")
 
 
-def split(name: str) -> tuple[str, str]:
-    before, _, after = name.partition("@")
-    return before, after
+def named_folder(
+    name: str, workspace: Workspace, *, marker: str = "modules.json", key: str = "embed.model"
+) -> Path | None:
+    """The directory of a model of files: `path:DIR`, `hf:NAME@COMMIT` or `mlflow:MODEL@ALIAS`; None for other forms.
+
+    `marker`: a file that a complete model of the kind has; `key`: of the parameter that errors speak of.
+    """
+    form, _, rest = name.partition(":")
+    model, _, revision = rest.partition("@")
+    if form == "path" and rest:
+        return (workspace.root / Path(rest).expanduser()).resolve()
+    if form == "hf" and rest:
+        return _hub_folder(model, revision, marker, key)
+    if form == "mlflow" and rest:
+        return _registry_folder(workspace, model, revision, marker, key)
+    return None
 
 
 # -- no files ----------------------------------------------------------------------------------------------------------
@@ -163,11 +172,8 @@ def _minilm(config: EmbedConfig, workspace: Workspace) -> EmbeddingModel:
     return _described(config, directory, {name: urlsafe_b64decode(f"{recorded[name][0]}=").hex() for name in names})
 
 
-def hub_folder(name: str, revision: str, *, marker: str = "modules.json", key: str = "embed.model") -> Path:
-    """The snapshot of a hub repository at one commit: from the local cache, else downloaded without any pickle.
-
-    `marker`: a file that a complete model of the kind has; `key`: of the parameter that errors speak of.
-    """
+def _hub_folder(name: str, revision: str, marker: str, key: str) -> Path:
+    """The snapshot of a hub repository at one commit: from the local cache, else downloaded without any pickle."""
     import huggingface_hub
     from huggingface_hub import errors as hub
 
@@ -226,9 +232,7 @@ def _hub_error(name: str, revision: str, error: Exception) -> SnapdexError:
     )
 
 
-def registry_folder(
-    workspace: Workspace, name: str, version: str, *, marker: str = "modules.json", key: str = "embed.model"
-) -> Path:
+def _registry_folder(workspace: Workspace, name: str, version: str, marker: str, key: str) -> Path:
     """A model of MLflow's registry, copied into the workspace once for each version."""
     if not version:
         raise ConfigError(

@@ -28,6 +28,21 @@ chunk: {{max_tokens: 32, min_tokens: 0}}
 embed: {{model: "hash:64"}}
 """
 
+WORDS = [
+    "harbour",
+    "ledger",
+    "falcon",
+    "orchard",
+    "granite",
+    "velvet",
+    "lantern",
+    "meadow",
+    "copper",
+    "thistle",
+    "walnut",
+    "ember",
+]
+
 
 @dataclass(frozen=True)
 class State:

@@ -12,21 +12,8 @@ from pipelines import embed, index, ingest
 from pipelines.embed import Encoder, load_encoder
 from pipelines.errors import GateFailed
 from pipelines.models import resolve_model
-from tests.index.state import State
+from tests.index.state import WORDS, State
 
-WORDS = [
-    "harbour",
-    "ledger",
-    "falcon",
-    "orchard",
-    "granite",
-    "velvet",
-    "lantern",
-    "meadow",
-    "copper",
-    "thistle",
-    "ember",
-]
 COUNT = 24
 
 

@@ -7,22 +7,7 @@ import pytest
 
 from pipelines import ingest
 from pipelines.errors import GateFailed, InputError
-from tests.index.state import State
-
-WORDS = [
-    "harbour",
-    "ledger",
-    "falcon",
-    "orchard",
-    "granite",
-    "velvet",
-    "lantern",
-    "meadow",
-    "copper",
-    "thistle",
-    "walnut",
-    "ember",
-]
+from tests.index.state import WORDS, State
 
 
 def corpus(state: State, count: int = 24) -> State:

@@ -39,7 +39,7 @@ def found() -> Evaluation:
 
 def scored(*values: float) -> Evaluation:
     asked = [Asked(f"q{n:03}", f"question {n}", True, False, {"ndcg@10": v}, [], []) for n, v in enumerate(values)]
-    return Evaluation(len(values), {"ndcg@10": sum(values) / max(1, len(values))}, {}, asked)
+    return Evaluation({"ndcg@10": sum(values) / max(1, len(values))}, {}, asked)
 
 
 def test_every_query_says_what_was_expected_and_what_was_returned(found: Evaluation) -> None:
