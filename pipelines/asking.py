@@ -44,4 +44,5 @@ def affords_exact(reader: index.Reader, version: int) -> bool:
     """Whether every distance is computed for each question of a golden set: 2 microseconds a chunk, for 300 questions
     half a minute here. A larger version is asked through its graph, and its metrics are not the same to the last digit
     on another machine."""
-    return get_version(reader.connection, get_index(reader.connection, reader.name), version).chunks <= MOST_CHUNKS
+    with index.translated_errors():
+        return get_version(reader.connection, get_index(reader.connection, reader.name), version).chunks <= MOST_CHUNKS

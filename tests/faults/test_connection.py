@@ -264,6 +264,8 @@ LOOKING = (  # command lines that change nothing
     "search rollback --at v1",
     "eval --golden {golden}",
     "gate 1 2 --golden {golden}",
+    "golden check {golden}",
+    "usage",
     "verify --deep",
     "doctor",
     "db start",
