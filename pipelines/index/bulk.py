@@ -24,7 +24,7 @@ def drop_if_cheaper(connection: Connection, index: Index, table: str, name: str,
             connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(name)))
 
 
-def create_if_missing(connection: Connection, index: Index, table: str, name: str, method: sql.SQL) -> None:
+def create_if_missing(connection: Connection, index: Index, table: str, name: str, method: sql.Composable) -> None:
     """Build index `name` of `table` where there is none; readers are not blocked."""
     try:
         with connection.transaction():

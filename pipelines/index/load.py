@@ -20,8 +20,11 @@ from pipelines.progress import Progress
 COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # of COPY's binary format, where rows are packed here
 COPY_END = b"\xff\xff"
 BATCH_CHUNKS = 8192  # rows of one transaction: large enough for COPY, small enough to lose without regret
-# Against pgvector's defaults (16, 64): 37 % less work to build, the same recall (docs/measurements.md).
-HNSW = sql.SQL("hnsw (embedding halfvec_cosine_ops) WITH (m = 12, ef_construction = 48)")
+# A graph of many vectors gets more links: searches of 100,000 take half the time for the same recall. One of few is
+# searched widely instead, because it is built in two thirds of the time (docs/decisions/003-exact-or-hnsw.md).
+# `snapdex._dense` knows the number, too.
+MANY_VECTORS = 32_768
+SMALL_GRAPH, LARGE_GRAPH = (12, 48), (16, 64)  # m, ef_construction; the latter are pgvector's defaults
 
 
 @dataclass(frozen=True)
@@ -232,8 +235,25 @@ def vector_rows(rows: Sequence[tuple[int, bytes]], dimension: int) -> bytes:
 
 
 def ensure_graph(connection: Connection, index: Index, space: Space, *, changed: bool) -> None:
-    """Build the HNSW index of a space where there is none; `changed`: whether vectors came since it was analyzed."""
-    create_if_missing(connection, index, space.table, space.graph, HNSW)
+    """Build the HNSW index of a space where there is none, or where the space has outgrown the one there is; `changed`:
+    whether vectors came since it was analyzed."""
+    with connection.transaction():
+        use_schema(connection, index)
+        row = connection.execute(
+            sql.SQL("SELECT count(*), (SELECT reloptions FROM pg_class WHERE oid = to_regclass(%s)) FROM {}").format(
+                sql.Identifier(space.table)
+            ),
+            [space.graph],
+        ).fetchone()
+        assert row is not None
+        links, width = LARGE_GRAPH if row[0] >= MANY_VECTORS else SMALL_GRAPH
+        outgrown = row[1] is not None and links == LARGE_GRAPH[0] and f"m={links}" not in row[1]
+        if changed and outgrown:
+            connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(space.graph)))
+    method = sql.SQL("hnsw (embedding halfvec_cosine_ops) WITH (m = {}, ef_construction = {})").format(
+        sql.Literal(links), sql.Literal(width)
+    )
+    create_if_missing(connection, index, space.table, space.graph, method)
     if changed:
         analyze(connection, index, space.table)
 

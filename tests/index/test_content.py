@@ -2,10 +2,11 @@
 
 import pytest
 
+from pipelines.index import load
 from pipelines.index.catalog import get_index
 from pipelines.index.quarantine import listed
 from pipelines.model import Quarantined, Reason
-from tests.index.state import State
+from tests.index.state import WORDS, State
 
 NOTICE = "# Notice\n\nAll prices are in euros and include taxes.\n"
 HARD = {
@@ -98,3 +99,23 @@ def test_quarantine_says_what_is_there_now(state: State) -> None:
     assert after(again, other) == [("a.zip", "bomb", 1), ("b.pdf", "encrypted", 2)]
     assert after(other) == [("a.zip", "bomb", 1)]
     assert after() == []
+
+
+def test_a_space_that_outgrows_its_graph_gets_one_with_more_links(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def links() -> list[str]:
+        with state.connect() as connection:
+            rows = connection.execute("SELECT reloptions FROM pg_class WHERE relname ~ '^vectors_[0-9]+_graph$'")
+            return [each for (options,) in rows.fetchall() for each in options if each.startswith("m=")]
+
+    state.write({f"{word}.md": f"The {word} opens at six.\n" for word in WORDS})
+    state.run()
+    assert links() == ["m=12"]
+    monkeypatch.setattr(load, "MANY_VECTORS", len(WORDS) + 2)
+    state.write({"one.md": "One more.\n"})
+    state.run()
+    assert links() == ["m=12"]
+    state.write({"two.md": "And another.\n"})
+    state.run()
+    assert links() == ["m=16"]
