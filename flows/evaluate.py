@@ -8,11 +8,11 @@ from prefect.client.schemas.objects import State
 
 from flows import events, reporting
 from flows.retries import stage
-from flows.tracking import Dataset
 from pipelines import operate, quality
 from pipelines.evaluate.page import WORST
 from pipelines.evaluate.page import page as evaluation_page
 from pipelines.quality import Drift
+from pipelines.tracking import Dataset
 
 DIGEST_DIGITS = 32  # MLflow takes 36
 

@@ -15,8 +15,8 @@ from prefect.context import FlowRunContext
 from prefect.events import emit_event
 from prefect.logging.loggers import flow_run_logger
 
-from flows import chart, events, tracking
-from pipelines import index, logs, operate
+from flows import chart, events
+from pipelines import index, logs, operate, tracking
 from pipelines.changes import Changes
 from pipelines.config import Config, load_config
 from pipelines.errors import ConflictError, GateFailed, ServiceUnavailable, SnapdexError

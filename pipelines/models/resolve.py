@@ -36,7 +36,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 def resolve_model(config: EmbedConfig, workspace: Workspace) -> EmbeddingModel:
     """The model that `embed.model` means, found and hashed but not loaded.
 
-    A model from a hub or a registry is downloaded on first use; everything else works without a network.
+    A model from a hub or a registry is downloaded on first use; everything else works without a network. An alias of
+    the registry can move, so it is in no name that is remembered: `mlflow:NAME@champion` becomes `mlflow:NAME@3`.
     Raises `ConfigError` for a name of no known form, `InputError` for files that are refused.
     """
     model = _resolved(config, workspace)
@@ -56,8 +57,9 @@ def _resolved(config: EmbedConfig, workspace: Workspace) -> EmbeddingModel:
         return _hash(config, int(rest))
     if form == "openai" and rest:
         return _endpoint(config, workspace, rest)
-    if (directory := named_folder(config.model, workspace)) is not None:
-        return _folder(config, workspace, directory)
+    name = config.model if form != "mlflow" else _pinned(rest, "embed.model")
+    if (directory := named_folder(name, workspace)) is not None:
+        return _folder(config.model_copy(update={"model": name}), workspace, directory)
     raise ConfigError(f"embed.model {config.model!r} is not known", hint=f"forms: {FORMS}")
 
 
@@ -69,13 +71,14 @@ def named_folder(
     `marker`: a file that a complete model of the kind has; `key`: of the parameter that errors speak of.
     """
     form, _, rest = name.partition(":")
-    model, _, revision = rest.partition("@")
     if form == "path" and rest:
         return (workspace.root / Path(rest).expanduser()).resolve()
+    model, _, revision = rest.partition("@")
     if form == "hf" and rest:
         return _hub_folder(model, revision, marker, key)
     if form == "mlflow" and rest:
-        return _registry_folder(workspace, model, revision, marker, key)
+        model, _, revision = _pinned(rest, key).removeprefix("mlflow:").partition("@")
+        return _registry_folder(workspace, model, revision, marker)
     return None
 
 
@@ -232,14 +235,18 @@ def _hub_error(name: str, revision: str, error: Exception) -> SnapdexError:
     )
 
 
-def _registry_folder(workspace: Workspace, name: str, version: str, marker: str, key: str) -> Path:
-    """A model of MLflow's registry, copied into the workspace once for each version."""
+def _pinned(named: str, key: str) -> str:
+    """`mlflow:NAME@3` for `NAME@ALIAS`, which is asked of the registry, and for `NAME@3`, which needs none."""
+    name, _, version = named.partition("@")
     if not version:
         raise ConfigError(
             f"{key} mlflow:{name} names no version", hint=f"example: mlflow:{name}@champion, or mlflow:{name}@3"
         )
-    if not version.isdecimal():
-        version = _registry_version(name, version)
+    return f"mlflow:{name}@{version if version.isdecimal() else _registry_version(name, version)}"
+
+
+def _registry_folder(workspace: Workspace, name: str, version: str, marker: str) -> Path:
+    """A version of a model of MLflow's registry, copied into the workspace once."""
     target = workspace.state / "models" / "mlflow" / digest(name, version).hex()[:16]
     if not target.is_dir():
         mlflow = _import_mlflow()

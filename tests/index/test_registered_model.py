@@ -1,0 +1,39 @@
+"""An index whose model has an alias in MLflow's registry: the alias moves, and every version stays searchable."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import ConfigError
+from pipelines.index import open_index
+from tests.index.state import State
+from tests.tracking.tiny import client_of, save_model
+
+QUERY = "when the gate opens"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_old_version_is_searched_after_the_champion_moved(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = client_of(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
+    client.create_registered_model("encoder")
+    for seed in (1, 2):
+        save_model(tmp_path / f"model{seed}", seed)
+        client.create_model_version("encoder", (tmp_path / f"model{seed}").as_uri())
+    state = state.write({"gate.md": "The gate opens at six.\n", "tea.md": "Tea is at four.\n"})
+    fine_tuned = state.with_settings("embed.model=mlflow:encoder@champion")
+
+    client.set_registered_model_alias("encoder", "champion", "1")
+    fine_tuned.run()
+    client.set_registered_model_alias("encoder", "champion", "2")
+    fine_tuned.run()
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")  # both models are in the workspace: a search needs no registry
+    with open_index(state.name, workspace=state.root, config=fine_tuned.config) as reader:
+        assert reader.search(QUERY, mode="dense", at="v1").hits
+        assert reader.search(QUERY, mode="dense", at="v2").hits
+    assert [version.model for version in state.versions()] == ["mlflow:encoder@1", "mlflow:encoder@2"]
+    with pytest.raises(ConfigError, match="needs a registry"):
+        fine_tuned.run()
