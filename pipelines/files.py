@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,11 +32,18 @@ READ_BATCH_ROWS = 512
 
 def atomic_write(path: Path, data: bytes | str) -> None:
     """Replace `path` so that after a crash it holds either the old bytes or all of the new ones."""
+    with atomic_file(path) as file:
+        file.write(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write what shall replace `path` when the block ends well; when it does not, `path` stays as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data.encode("utf-8") if isinstance(data, str) else data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
@@ -189,7 +196,7 @@ class Store:
 
     def damaged(self) -> list[Path]:
         """Segments whose bytes are not those that they are named after; every byte is read."""
-        return [path for path in self.segments() if _sha256_of(path) != path.stem]
+        return [path for path in self.segments() if file_sha256(path) != path.stem]
 
     def rewrite(self, segments: Iterable[Path], keep: Callable[[bytes], bool]) -> list[Path]:
         """Put the rows of these segments that are kept into new segments, then delete these; returns the new ones.
@@ -263,7 +270,8 @@ class SegmentWriter:
         self.flush()
 
 
-def _sha256_of(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
