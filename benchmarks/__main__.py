@@ -23,6 +23,7 @@ NAMES = (
     "filings",
     "scifact",
     "encode",
+    "finetune",
     "gate",
 )  # the quick ones first
 

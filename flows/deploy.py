@@ -24,7 +24,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
 
-from flows import evaluate, ingest, maintain, notice, rollback, usage
+from flows import evaluate, finetune, ingest, maintain, notice, rollback, usage
 from flows.automations import SCHEDULED_TAG, TAG, apply_automations, remove_automations
 from pipelines.config import Config, Schedule, load_config
 from pipelines.errors import ConfigError, ServiceUnavailable, SnapdexError
@@ -34,6 +34,7 @@ FLOWS: dict[str, tuple[Flow[..., Any], str]] = {
     "ingest": (ingest.ingest, "Bring the index up to date with its sources and publish the result."),
     "evaluate": (evaluate.evaluate, "Does the active version still answer its golden set?"),
     "maintain": (maintain.maintain, "Forget by the retention policy, prune, verify."),
+    "finetune": (finetune.finetune, "Fine-tune an embedding model on the index; register it if it is better."),
     "usage": (usage.usage, "What do readers ask for, and which documents answer nobody?"),
     "rollback": (rollback.rollback, "Make an earlier version active again. Give a version and a reason."),
     "notice": (notice.notice, "What automations run where no notification is set up."),
@@ -62,7 +63,8 @@ class Deployment:
 
 
 def declared(config: Config, workspace: Workspace) -> list[Deployment]:
-    """For the default index and each one that has a schedule: ingest, evaluate, maintain, usage and rollback.
+    """For the default index and each one that has a schedule: ingest, evaluate, maintain, finetune, usage and
+    rollback.
 
     Several schedules of one flow and index are one deployment; each brings its own parameters. Raises `ConfigError` for
     what would be refused each time it runs.
@@ -77,7 +79,7 @@ def declared(config: Config, workspace: Workspace) -> list[Deployment]:
         scheduled[schedule.index or config.index.name, schedule.flow].append(schedule)
     found = []
     for name in dict.fromkeys([config.index.name, *(index for index, _ in scheduled)]):
-        for flow in ("ingest", "evaluate", "maintain", "usage", "rollback"):
+        for flow in ("ingest", "evaluate", "maintain", "finetune", "usage", "rollback"):
             base = {"home": str(workspace.root), "index": name}
             entries = [(entry, base | _parameters(flow, entry)) for entry in scheduled[name, flow]]
             parameters = entries[0][1] if entries else base
@@ -90,6 +92,8 @@ def _parameters(flow: str, schedule: Schedule) -> dict[str, Any]:
     own = {"overrides": schedule.overrides or None}
     if flow == "ingest":
         own |= {"sources": schedule.sources or None, "record": schedule.record}  # type: ignore[dict-item]
+    if flow == "finetune":
+        own |= {"reindex": schedule.reindex}  # type: ignore[dict-item]
     return {name: value for name, value in own.items() if value is not None}
 
 

@@ -17,6 +17,13 @@ same functions for a schedule, `dvc.yaml` calls them as `python -m pipelines.<st
     evaluate/      retrieval quality on a golden set, and the gate       cli/         the `snapdex` command
     quality.py     what a version is worth: its search, scored
 
+Fine-tuning, which begins and ends with the index:
+
+    version + judgements --pairs--> data/pairs --finetune--> data/models --evaluate_model--> candidate, or champion
+
+    training.py    runs these in order                 pairs/ finetune/ evaluate_model/    the stages
+    tracking/      runs and models in MLflow, by way of a journal
+
 Beside the main job:
 
     record/        a version into DVC and git          restore.py    and back, into any database

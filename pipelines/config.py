@@ -84,6 +84,43 @@ class GateConfig(Section):
     undecided: Literal["difference", "publish", "refuse"] = "difference"  # what to do where the interval does not tell
 
 
+class PairsConfig(Section):
+    """What an embedding model is fine-tuned with: questions and the chunks that answer them."""
+
+    judgements: str = ""  # path of a golden set (of one in BEIR layout, its `qrels/train.tsv`), or of pairs
+    mined: int = Field(1000, ge=0)  # pairs that are taken from the corpus itself, at most
+    negatives: int = Field(1, ge=0, le=16)  # hard ones for each pair: chunks that search finds and nobody judged good
+    negatives_below: float = Field(0.95, gt=0, le=1)  # of the positive's similarity: nearer chunks may be answers too
+    held_out: float = Field(0.1, ge=0, lt=1)  # share of the groups that are not learned from
+    seed: int = 0
+
+
+class FinetuneConfig(Section):
+    """How an embedding model is fine-tuned. Defaults: batch, rate and scale of MultipleNegativesRanking for MiniLM."""
+
+    base: str = ""  # the model to begin with, as in embed.model; empty: that one
+    method: Literal["full", "lora"] = "full"
+    lora_rank: int = Field(32, gt=0)
+    epochs: int = Field(2, gt=0)
+    batch: int = Field(16, gt=1)  # pairs; every other positive of a batch is a negative, too
+    learning_rate: float = Field(2e-5, gt=0)
+    warmup: float = Field(0.1, ge=0, lt=1)  # share of the steps in which the rate rises
+    max_tokens: int = Field(256, ge=16)  # longer texts are cut while training, not later
+    dimensions: list[Annotated[int, Field(gt=0)]] = []  # Matryoshka: shorter vectors that should be good as well
+    teacher: str = ""  # a cross-encoder whose scores are learned, as in search.reranker; empty: none
+    evaluations: int = Field(2, gt=0)  # on the held-out pairs, in each epoch; a checkpoint each
+    patience: int = Field(3, gt=0)  # evaluations without progress after which training ends
+    seed: int = 0
+
+
+class EvaluateModelConfig(Section):
+    """When a fine-tuned model is better than the one in use."""
+
+    off_domain: list[str] = []  # BEIR directories with `corpus.jsonl`: what must not be forgotten
+    forgetting: float = Field(0.005, ge=0)  # mean loss of nDCG@10 on those that is allowed
+    max_chunks: int = Field(20_000, gt=0)  # of the index that are embedded for it; those of judged documents always
+
+
 class RetentionConfig(Section):
     keep_last: int = Field(10, ge=0)  # versions
     keep_daily: int = Field(30, ge=0)  # of the last so many days that have one, the newest version
@@ -104,19 +141,20 @@ class FlowConfig(Section):
     runner: Literal["local", "threads", "processes", "dask", "ray"] = "local"  # local: the whole stage in one process
     workers: int = Field(2, gt=0)  # tasks at a time; not for a cluster that is there already
     address: str = ""  # dask, ray: of a running cluster; empty: one is started for the run
-    batch_documents: int = Field(100, gt=0)  # of a task that parses; those that embed get as many chunks in proportion
+    batch_documents: int = Field(200, gt=0)  # of a task that parses; those that embed get as many chunks in proportion
 
 
 class Schedule(Section):
     """A deployment that runs by the clock."""
 
-    flow: Literal["ingest", "evaluate", "maintain", "usage"] = "ingest"
+    flow: Literal["ingest", "evaluate", "maintain", "finetune", "usage"] = "ingest"
     index: str = ""  # empty: index.name
     cron: str  # five fields: minute, hour, day of the month, month, day of the week
     timezone: str = "UTC"  # an IANA name, such as Europe/Berlin
     sources: list[str] = []  # ingest; empty: collect.sources
     overrides: list[str] = []  # section.key=value, as after --set
     record: bool = False  # ingest: DVC and git too
+    reindex: bool = False  # finetune: embed the index with the model if it is better, and publish that
 
 
 class Config(Section):
@@ -129,9 +167,13 @@ class Config(Section):
     embed: EmbedConfig = EmbedConfig()
     search: SearchConfig = SearchConfig()
     gate: GateConfig = GateConfig()
+    pairs: PairsConfig = PairsConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    evaluate_model: EvaluateModelConfig = EvaluateModelConfig()
     retention: RetentionConfig = RetentionConfig()
     log: LogConfig = LogConfig()
     flow: FlowConfig = FlowConfig()
+    models: list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]] = []  # that `dvc repro` fine-tunes
     schedules: list[Schedule] = []
 
 

@@ -30,6 +30,7 @@ COMMANDS = {  # command: module; a module is imported when one of its commands i
     "eval": "evaluate",
     "gate": "evaluate",
     "golden": "golden",
+    "finetune": "finetune",
     "log": "history",
     "usage": "usage",
     "show": "history",

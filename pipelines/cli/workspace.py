@@ -15,6 +15,7 @@ MADE = {
     "params.yaml": "params.yaml",
     "dvc.yaml": "dvc.yaml",
     "golden.jsonl": "golden.jsonl",
+    "train.jsonl": "train.jsonl",
     "gitignore": ".gitignore",
     "dvcignore": ".dvcignore",
 }

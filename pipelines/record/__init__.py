@@ -3,6 +3,7 @@
     ready.py     where a workspace records, and why it cannot     git.py      commits that touch nothing else
     present.py   which version the manifests are                  dvc.py      DVC as a program
     steps.py     the steps, each of which can be done again       remote.py   what the DVC remote really holds
+    models.py    the stages of fine-tuned models
 
 Not a stage: `snapdex run --record` records the version that the stages made. A version whose row names no git commit is
 a pending record; the next recorded run finishes it first.
@@ -13,11 +14,12 @@ from dataclasses import replace
 from pipelines.config import Config
 from pipelines.errors import NotFoundError
 from pipelines.files import Workspace
+from pipelines.record.models import commit_stages
 from pipelines.record.present import is_whole, present_version
 from pipelines.record.ready import Place, prepare
 from pipelines.record.steps import Record, is_recorded, record, recorded_commit, refer_again
 
-__all__ = ["Place", "Record", "begin_record", "complete_record"]
+__all__ = ["Place", "Record", "begin_record", "commit_stages", "complete_record"]
 
 
 def begin_record(config: Config, workspace: Workspace) -> Place:

@@ -24,7 +24,7 @@ class Place:
     repository: git.Repository
     branch: str
     origin: bool
-    golden: str = ""  # the golden set on which the stage `evaluate` depends, from the workspace
+    questions: tuple[str, ...] = ()  # what people judged, on which stages depend, from the workspace
     note: str | None = None  # what was done so that it is ready, in one line
 
     def from_top(self, path: str) -> str:
@@ -63,7 +63,8 @@ def prepare(config: Config, workspace: Workspace) -> Place:
         git.start_branch(repository, branch)
         note = f"made a git repository in {root}, on branch {branch}"
     remote.default_remote(root)  # one that cannot be used is refused now
-    place = Place(workspace, name, repository, branch, git.has_origin(repository), config.gate.golden)
+    judged = (config.gate.golden, config.pairs.judgements)
+    place = Place(workspace, name, repository, branch, git.has_origin(repository), judged)
     _refuse_merge(place)
     if git.current_branch(repository) != branch:
         note = _switch(place)
@@ -140,18 +141,19 @@ def record_paths(place: Place) -> list[str]:
         *(root / "data/metrics").glob(f"{index}.*"),
     ]
     found += [path for pattern in ("*", "*/*", "*/*/*") for path in (root / "data").glob(f"{pattern}/.gitignore")]
-    found += [root / "data" / ".gitignore", *_golden(place)]
+    found += [*(root / "data/metrics/models").glob("*"), root / "data" / ".gitignore"]
+    found += [path for name in place.questions for path in _questions(place, name)]
     paths = {place.from_top(path.relative_to(root).as_posix()) for path in found if path.is_file()}
     for directory in kept:
         paths.update(git.tracked(place.repository, place.tip, place.from_top(directory + "/")))
     return sorted(paths)
 
 
-def _golden(place: Place) -> list[Path]:
-    """The files of the golden set, where it lies in the workspace and is not under DVC already."""
+def _questions(place: Place, name: str) -> list[Path]:
+    """The files of a golden set, where it lies in the workspace and is not under DVC already."""
     root = place.workspace.root.resolve()
-    golden = (root / place.golden).resolve()
-    if not place.golden or not golden.is_relative_to(root) or golden.with_name(f"{golden.name}.dvc").exists():
+    golden = (root / name).resolve()
+    if not name or not golden.is_relative_to(root) or golden.with_name(f"{golden.name}.dvc").exists():
         return []
     files = [golden, *golden.rglob("*")]
     return [path for path in files if path.is_file() and path.stat().st_size <= GOLDEN_BYTES]

@@ -39,12 +39,16 @@ def default_remote(root: Path) -> str | None:
         return str(name)
 
 
-def our_stages(root: Path) -> list[str]:
-    """The stages of the workspace's dvc.yaml that run this program; who adds others commits them."""
+def our_stages(root: Path, *, of_models: bool = False) -> list[str]:
+    """The stages of the workspace's dvc.yaml that run this program; who adds others commits them.
+
+    `of_models`: those that train, one for each name in `models`, instead of those of the index.
+    """
     with open_repository(root) as repository:
         file = (root / "dvc.yaml").resolve()
         there = [stage for stage in repository.index.stages if Path(stage.path).resolve() == file]
-        return [str(stage.name) for stage in there if str(stage.cmd).startswith(OUR_COMMAND)]
+        ours = [str(stage.name) for stage in there if str(stage.cmd).startswith(OUR_COMMAND)]
+        return [name for name in ours if ("@" in name) == of_models]
 
 
 def stored_objects(root: Path, default: str) -> list[Stored]:

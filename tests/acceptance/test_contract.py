@@ -22,6 +22,7 @@ OPTIONS = {  # of the contract's table, for the commands that exist
 }
 SUBCOMMANDS = {
     "db": ["url", "psql", "start", "stop"],
+    "finetune": ["check"],
     "golden": ["check", "draft", "grow"],
     "quarantine": ["list", "show", "retry"],
 }

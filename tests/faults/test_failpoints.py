@@ -19,7 +19,12 @@ from tests.faults.model import Documents, Model
 from tests.index.state import State
 
 PROJECT = Path(__file__).resolve().parents[2]
-ELSEWHERE = {"record.": "tests/acceptance/test_record.py", "erase.": "tests/index/test_erase.py"}
+ELSEWHERE = {
+    "record.": "tests/acceptance/test_record.py",
+    "erase.": "tests/index/test_erase.py",
+    "finetune.": "tests/training/test_finetune.py",
+    "track.": "tests/tracking/test_replay.py",
+}
 
 
 # -- the names ---------------------------------------------------------------------------------------------------------

@@ -44,9 +44,9 @@ def environment(**more):
 def test_what_is_declared_is_there_and_what_is_not_goes(workspace, deployments):
     from flows.deploy import deploy
 
-    five = {f"handbook-{flow}" for flow in ("ingest", "evaluate", "maintain", "usage", "rollback")}
+    six = {f"handbook-{flow}" for flow in ("ingest", "evaluate", "maintain", "finetune", "usage", "rollback")}
     first = deploy(workspace)
-    assert (set(deployments()), first["removed"]) == (five, [])
+    assert (set(deployments()), first["removed"]) == (six, [])
     assert deploy(workspace) == first
 
     schedule(
@@ -58,7 +58,7 @@ def test_what_is_declared_is_there_and_what_is_not_goes(workspace, deployments):
     )
     deploy(workspace)
     found = deployments()
-    assert set(found) == five | {name.replace("handbook", "legal") for name in five}
+    assert set(found) == six | {name.replace("handbook", "legal") for name in six}
     by_cron = {each.schedule.cron: each for each in found["handbook-ingest"].schedules}
     weekdays, saturdays = by_cron["0 6 * * 1-5"], by_cron["0 12 * * 6"]
     assert (weekdays.schedule.timezone, weekdays.parameters["record"]) == ("Europe/Berlin", True)
@@ -74,9 +74,9 @@ def test_what_is_declared_is_there_and_what_is_not_goes(workspace, deployments):
 
     schedule(workspace)
     third = deploy(workspace)
-    assert set(deployments()) == five
+    assert set(deployments()) == six
     assert third["removed"] == [
-        f"{flow}/legal-{flow}" for flow in ("evaluate", "ingest", "maintain", "rollback", "usage")
+        f"{flow}/legal-{flow}" for flow in ("evaluate", "finetune", "ingest", "maintain", "rollback", "usage")
     ]
     assert deployments()["handbook-ingest"].schedules == []
 

@@ -461,6 +461,7 @@ chunk: {{max_tokens: 32, min_tokens: 0, context: none}}
 embed: {{model: "hash:64"}}
 search: {{mode: hybrid}}
 gate: {{golden: golden.jsonl}}
+models: []
 """
 STEPS = ["tombstoned", "before_commit", "database_committed", "vacuumed", "stores_rewritten", "dvc_cleaned"]
 

@@ -1,0 +1,158 @@
+"""finetune: what a model shall learn from, the training, what MLflow knows of it."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipelines.cli.app import Settings, common
+from pipelines.cli.output import emit_json, safe, table
+from pipelines.errors import InputError
+
+SHOWN = 10  # findings of one kind; --json has more
+
+
+@click.group(short_help="Fine-tune models, tracked.")
+def finetune() -> None:
+    """Fine-tune models, tracked."""
+
+
+@finetune.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What the model is evaluated on: pairs, or a golden set. Nothing of it may be learned.",
+)
+@click.option("--model", metavar="M", help="Whose tokens are counted (default: finetune.base, or embed.model).")
+@common
+def check(settings: Settings, file: Path, against: Path | None, model: str | None) -> None:
+    """Look for what would make a model learn something else from FILE than it should; exit 3 if there is an error.
+
+    Errors: lines that are no pair, rows that stand twice, passages that are positive and negative of one query,
+    queries that are their own positive, and what is in the evaluation too: queries, near-duplicates, groups.
+    Warnings: texts that are longer than the model reads or damaged, and too little diversity.
+
+    \b
+    snapdex finetune check pairs.jsonl --against held-out.jsonl
+    """
+    from pipelines.pairs import check_for
+
+    config = settings.config
+    read_by = model or config.finetune.base or config.embed.model
+    config = config.model_copy(update={"finetune": config.finetune.model_copy(update={"base": read_by})})
+    checked = check_for(config, settings.workspace, file, against=against)
+    if settings.json:
+        emit_json(
+            {"file": str(file), "against": str(against) if against else None, "model": read_by}
+            | {"errors": checked.errors, "warnings": checked.warnings, "counts": checked.counts}
+            | {"statistics": checked.statistics, "findings": [asdict(each) for each in checked.findings]}
+        )
+    else:
+        shown = dict.fromkeys(checked.counts, 0)
+        for each in checked.findings:
+            shown[each.kind] += 1
+            if shown[each.kind] <= SHOWN:
+                place = f"{file}:{each.line}" if each.line else str(file)
+                click.echo(f"{place} {each.level}: {each.kind}: {safe(each.detail)}")
+        rest = [f"{count - SHOWN:,} {kind}" for kind, count in checked.counts.items() if count > SHOWN]
+        if rest:
+            click.echo(f"and {', '.join(rest)} more")
+        table([(name.replace("_", " "), f"{value:,}") for name, value in checked.statistics.items()], ("", file.name))
+        click.echo(f"{_counted(checked.errors, 'error')}, {_counted(checked.warnings, 'warning')}")
+    if checked.errors:
+        raise InputError(f"{file} has {_counted(checked.errors, 'error')}", hint="correct the lines named above")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+@finetune.command()
+@click.argument("model", default="", metavar="[MODEL]")
+@click.option("--dry-run", is_flag=True, help="Make and check the pairs, and train nothing.")
+@common
+def embedding(settings: Settings, model: str, dry_run: bool) -> None:
+    """Fine-tune an embedding model on what the index and its judgements teach, and register it if it is better.
+
+    Pairs are made from pairs.judgements and from the corpus, checked, and divided; the model named by finetune.base
+    learns from one part, and is compared with embed.model on gate.golden, or on the part that was held out. MODEL is
+    its name (default: that of the index); it lies in data/models/MODEL afterwards, and in MLflow's registry where
+    MLFLOW_TRACKING_URI says where that is. The index is not changed: set embed.model to mlflow:MODEL@champion, or to
+    path:data/models/MODEL, and run. Interrupted, the same command goes on. Exit 7 if the model is not better.
+
+    \b
+    snapdex finetune embedding --set pairs.judgements=train.jsonl
+    snapdex run --set embed.model=mlflow:handbook@champion
+    """
+    from pipelines import training
+
+    config, workspace = settings.config, settings.workspace
+    name = model or config.index.name
+    with settings.progress() as progress:
+        if dry_run:
+            made = training.make_pairs(config, workspace, name, progress=progress).to_json()
+            emit_json(made) if settings.json else _print_pairs(made)
+            return
+        report = training.run(config, workspace, name, progress=progress)
+    if settings.json:
+        emit_json(report)
+    else:
+        _print_training(report)
+    training.refuse_if_worse(report)
+
+
+def _print_pairs(made: dict[str, Any]) -> None:
+    sources = ", ".join(f"{count:,} {safe(source)}" for source, count in made["sources"].items())
+    click.echo(f"pairs       {made['train']:,} to learn from, {made['held_out']:,} held out ({sources})")
+    for reason, count in made["dropped"].items():
+        click.echo(f"left out    {count:,} {reason}")
+    for warning in made["warnings"]:
+        click.echo(f"warning     {safe(warning)}")
+
+
+def _print_training(report: dict[str, Any]) -> None:
+    _print_pairs(report["pairs"])
+    training, found = report["training"], report["evaluation"]
+    state = f"{training['steps']:,} steps, {training['seconds']:.0f} s"
+    click.echo(f"training    {state if training['trained'] else 'nothing to do: it is there already'}")
+    for corpus, values in found["corpora"].items():
+        click.echo(
+            f"{safe(corpus)}: ndcg@10 {values['before']:.4f} -> {values['after']:.4f}, {values['difference']:+.4f}"
+            f" [{values['low']:+.4f}, {values['high']:+.4f}], {values['queries']:,} queries"
+        )
+    click.echo(f"decision    {found['outcome']}: {found['reason']}")
+    click.echo(f"model       {report['directory']}")
+    if told := report["tracking"]:
+        version = ", ".join(f"{name} version {number}" for name, number in told["versions"].items())
+        promoted = told["promotion"]
+        click.echo(f"registry    {version or 'not sent yet: set MLFLOW_TRACKING_URI, then snapdex finetune sync'}")
+        if promoted:
+            click.echo(f"champion    {promoted['reason'] if not promoted['promoted'] else promoted['version']}")
+        if told["url"]:
+            click.echo(f"run         {told['url']}")
+
+
+@finetune.command()
+@common
+def sync(settings: Settings) -> None:
+    """Send what trainings told while MLflow was away, everything once.
+
+    \b
+    MLFLOW_TRACKING_URI=http://mlflow:5000 snapdex finetune sync
+    """
+    from pipelines import tracking
+
+    with settings.progress() as progress:
+        found = tracking.sync(settings.workspace, progress=progress)
+    if settings.json:
+        emit_json([each.to_json() for each in found])
+        return
+    for each in found:
+        click.echo(
+            f"{each.name}  {each.run_id or '-'}  {each.sent}/{each.records} records  {each.problem or ''}".rstrip()
+        )
+    if not found:
+        click.echo("MLflow has everything")

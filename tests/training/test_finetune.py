@@ -1,0 +1,290 @@
+"""Training: it learns, it goes on after a kill as if nothing had happened, and leaves a model or none."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines import failpoints, finetune
+from pipelines.config import load_config
+from pipelines.embed import score_pairs
+from pipelines.errors import ConfigError, InputError
+from pipelines.evaluate_model import ModelReport
+from pipelines.evaluate_model import run as evaluate_model
+from pipelines.files import Workspace
+from pipelines.finetune import FinetuneReport, model_folder, trainer
+from pipelines.finetune.checkpoints import last_whole
+from pipelines.finetune.teacher import with_margins
+from pipelines.models import resolve_model, resolve_reranker
+from pipelines.pairs.stage import run as make_pairs
+from tests.index.state import State
+from tests.training.world import SETTINGS, WINDOW, make_world, small_cross_encoder, write_off_domain
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(["pipelines.finetune.trainer", "tests.training.test_finetune"])
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory, databases) -> State:  # type: ignore[no-untyped-def]
+    """A world whose pairs are made; tests copy its files."""
+    with databases() as url, pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SNAPDEX_DATABASE_URL", url)
+        world = make_world(State.make(tmp_path_factory.mktemp("world") / "workspace", url))
+        world.run()
+        make_pairs(world.config, world.workspace, "handbook")
+    return world
+
+
+@pytest.fixture
+def world(learned: State, tmp_path: Path) -> State:
+    root = tmp_path / "workspace"
+    shutil.copytree(learned.root, root)
+    return State(root, "", load_config(root / "params.yaml", [*SETTINGS, f"embed.model=path:{root / 'base'}"]))
+
+
+def changed(world: State, *settings: str) -> State:
+    return world.with_settings(*SETTINGS, f"embed.model=path:{world.root / 'base'}", *settings)
+
+
+def train(world: State) -> FinetuneReport:
+    return finetune.run(world.config, world.workspace, "handbook")
+
+
+def weights(world: State) -> str:
+    path = model_folder(world.workspace, "handbook") / "model.safetensors"
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def judged(world: State) -> ModelReport:
+    return evaluate_model(world.config, world.workspace, "handbook")
+
+
+def test_it_learns_what_the_base_does_not_know(world: State) -> None:
+    report = train(world)
+    assert report.trained
+    assert report.facts.history[str(report.facts.best_step)]["ndcg@10"] == max(
+        each["ndcg@10"] for each in report.facts.history.values()
+    )
+    found = judged(world).found
+    assert found["outcome"] == "pass"
+    golden = found["corpora"]["golden.jsonl"]
+    assert golden["before"] < 0.1
+    assert golden["after"] > 0.25
+    assert golden["low"] > 0
+
+
+def test_the_same_again_is_nothing_to_do_and_other_pairs_are(world: State) -> None:
+    train(world)
+    first = weights(world)
+    assert not train(world).trained
+    assert not (world.workspace.state / "finetune" / "handbook").exists() or not any(
+        (world.workspace.state / "finetune" / "handbook").iterdir()
+    )
+    shutil.rmtree(model_folder(world.workspace, "handbook"))
+    assert train(world).trained
+    assert weights(world) == first  # same seed, same machine
+    assert train(changed(world, "finetune.seed=1")).trained
+    assert weights(world) != first
+
+
+def test_the_model_keeps_the_window_and_the_form_of_its_base(world: State) -> None:
+    short = changed(world, "finetune.max_tokens=16")
+    train(short)
+    base = resolve_model(short.config.embed, short.workspace)
+    made = resolve_model(
+        short.config.embed.model_copy(update={"model": f"path:{model_folder(short.workspace, 'handbook')}"}),
+        short.workspace,
+    )
+    assert (made.max_tokens, made.dimension, made.normalised) == (WINDOW, base.dimension, base.normalised)
+    assert made.tokenizer_fingerprint == base.tokenizer_fingerprint  # chunks stay as they are
+    assert made.space != base.space
+
+
+POINTS = {"step": 12, "checkpoint": 2, "checkpointed": 3, "saved": 1, "removed": 1, "put": 1}  # and how often
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_anywhere_it_ends_with_the_same_weights(world: State, learned: State, point: str) -> None:
+    reference = _reference(learned)
+    assert _in_a_process(world, f"finetune.{point}:{POINTS[point]}") == failpoints.EXIT_CODE
+    assert _in_a_process(world, "") == 0
+    assert weights(world) == reference
+    assert not list((world.workspace.state / "finetune").glob("*/*"))
+
+
+def test_a_kill_leaves_the_model_of_before(world: State) -> None:
+    train(world)
+    first = weights(world)
+    other = changed(world, "finetune.seed=1")
+    assert _in_a_process(other, "finetune.step:15", "finetune.seed=1") == failpoints.EXIT_CODE
+    assert weights(world) == first
+
+
+BRIEF = ("finetune.epochs=2", "finetune.evaluations=2")
+_made: dict[Path, str] = {}
+
+
+def _reference(learned: State) -> str:
+    """The weights of a training that nobody interrupted, from a process of its own as the others are."""
+    if learned.root not in _made:
+        copy = State(learned.root.with_name("unbroken"), "", learned.config)
+        shutil.copytree(learned.root, copy.root)
+        assert _in_a_process(copy, "") == 0
+        _made[learned.root] = weights(copy)
+    return _made[learned.root]
+
+
+def _in_a_process(world: State, place: str, *settings: str) -> int | None:
+    settings = (*SETTINGS, *BRIEF, f"embed.model=path:{world.root / 'base'}", *settings)
+    process = _forks.Process(target=_train, args=(str(world.root), list(settings), place))
+    process.start()
+    process.join(120)
+    return process.exitcode
+
+
+def _train(root: str, settings: list[str], place: str) -> None:
+    os.environ["SNAPDEX_FAILPOINT"] = place
+    workspace = Workspace(Path(root))
+    finetune.run(load_config(workspace.params, settings), workspace, "handbook")
+
+
+def test_a_checkpoint_that_was_not_written_to_its_end_is_not_used(tmp_path: Path) -> None:
+    for step in (5, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    (tmp_path / "checkpoint-5" / "whole").touch()
+    assert last_whole(tmp_path) == tmp_path / "checkpoint-5"
+    assert not (tmp_path / "checkpoint-10").exists()
+
+
+def test_lora_leaves_a_whole_model_that_is_as_the_adapted_one(world: State) -> None:
+    lora = changed(world, "finetune.method=lora", "finetune.lora_rank=16", "finetune.learning_rate=0.02")
+    facts = train(lora).facts
+    assert max(each["ndcg@10"] for each in facts.history.values()) > 1.2 * facts.history["9"]["ndcg@10"]
+    assert not list(model_folder(world.workspace, "handbook").rglob("adapter*"))
+
+    model = trainer.open_model(world.root / "base")
+    settings = trainer._lora(model, lora.config.finetune)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.add_adapter(settings)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(0.3)
+    texts = ["baton deton", "havel"]
+    adapted = model.eval().encode(texts)
+    merged = trainer._merged(model, world.root / "base", settings).encode(texts)
+    plain = trainer.open_model(world.root / "base").encode(texts)
+    assert np.allclose(merged, adapted, atol=1e-5)
+    assert not np.allclose(merged, plain, atol=1e-2)
+
+
+def test_lora_goes_on_after_a_kill(world: State, tmp_path: Path) -> None:
+    settings = ("finetune.method=lora", "finetune.lora_rank=16")
+    unbroken = State(tmp_path / "unbroken", "", world.config)
+    shutil.copytree(world.root, unbroken.root)
+    assert _in_a_process(unbroken, "", *settings) == 0
+    assert _in_a_process(world, "finetune.step:15", *settings) == failpoints.EXIT_CODE
+    assert _in_a_process(world, "", *settings) == 0
+    assert weights(world) == weights(unbroken)
+
+
+def test_shorter_vectors_can_be_learned_too(world: State) -> None:
+    train(changed(world, "finetune.dimensions=[8, 16]"))
+    assert judged(world).found["corpora"]["golden.jsonl"]["after"] > 0.15
+
+
+def test_the_scores_of_a_cross_encoder_can_be_learned(world: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A teacher that likes what is not the answer: whoever learns from it does, too."""
+    small_cross_encoder(world.root / "teacher")
+    told = changed(world, f"finetune.teacher=path:{world.root / 'teacher'}", "finetune.epochs=2")
+    plain = changed(world, "finetune.epochs=2")
+    assert finetune.fingerprint(told.config, told.workspace, "handbook") != finetune.fingerprint(
+        plain.config, plain.workspace, "handbook"
+    )
+    rows = [{"query": "bavel", "positive": "baton", "negative_1": "deton", "negative_2": "fiton"}]
+    (labelled,) = with_margins(rows, told.config, told.workspace)
+    model = resolve_reranker(told.config.finetune.teacher, told.workspace)
+    best, first, second = score_pairs(model, "bavel", ["baton", "deton", "fiton"])
+    assert [margin > 0 for margin in labelled["label"]] == [best > first, best > second]
+    assert train(told).trained
+    first_weights = weights(told)
+    assert train(plain).trained
+    assert weights(plain) != first_weights
+
+
+def test_a_model_that_got_worse_is_not_passed(world: State) -> None:
+    train(world)
+    good = model_folder(world.workspace, "handbook")
+    shutil.copytree(good, world.root / "good")
+    wild = world.with_settings(
+        *SETTINGS,
+        f"embed.model=path:{world.root / 'good'}",
+        "finetune.learning_rate=5",
+        "finetune.patience=9",
+        "pairs.held_out=0",
+    )
+    train(wild)
+    found = judged(wild).found
+    assert (found["outcome"], found["passed"]) == ("fail", False)
+    assert found["corpora"]["golden.jsonl"]["difference"] < -0.1
+
+
+def test_what_it_forgot_counts(world: State) -> None:
+    """Numbers are another domain: the base finds them because they are the same words in question and text."""
+    texts = {str(number): f"{number} {number} {number}" for number in range(10)}
+    place = write_off_domain(world.root / "numbers", texts, {f"{number}": str(number) for number in range(10)})
+    train(world)
+    allowed = changed(world, f"evaluate_model.off_domain=[{place.name}]", "evaluate_model.forgetting=1")
+    found = judged(allowed).found
+    assert found["outcome"] == "pass"
+    assert found["corpora"]["numbers"]["before"] > 0.9
+    lost = found["forgetting"]
+    assert lost == pytest.approx(found["corpora"]["numbers"]["before"] - found["corpora"]["numbers"]["after"])
+    text = json.loads((world.root / "data/metrics/models/handbook.json").read_text("utf-8"))
+    assert text == found
+    strict = changed(
+        world, f"evaluate_model.off_domain=[{place.name}]", f"evaluate_model.forgetting={max(lost, 0) / 2}"
+    )
+    outcome = judged(strict).found["outcome"]
+    assert outcome == ("fail" if lost > 0 else "pass")
+
+
+def test_a_measurement_is_made_once_for_the_same_things(world: State) -> None:
+    train(world)
+    assert judged(world).measured
+    assert not judged(world).measured
+    (world.root / "golden.jsonl").write_text(
+        "".join((world.root / "golden.jsonl").read_text("utf-8").splitlines(keepends=True)[:30]), "utf-8"
+    )
+    again = judged(world)
+    assert again.measured
+    assert again.found["corpora"]["golden.jsonl"]["queries"] == 30
+
+
+def test_without_a_golden_set_the_held_out_pairs_decide(world: State) -> None:
+    plain = changed(world, "gate.golden=")
+    train(plain)
+    found = judged(plain).found["corpora"]["held-out pairs"]
+    assert found["after"] > found["before"]
+    assert 5 <= found["queries"] <= 40
+
+
+def test_what_cannot_be_trained_is_refused_before_it_costs_anything(world: State) -> None:
+    with pytest.raises(ConfigError, match="has no weights"):
+        train(changed(world, "finetune.base=hash:64"))
+    path = world.root / "data" / "pairs" / "handbook" / "train.jsonl"
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join([*lines[:3], '{"query": "bavel"}\n', *lines[3:]]), "utf-8")
+    with pytest.raises(InputError, match="line 4"):
+        train(world)
+    path.unlink()
+    with pytest.raises(InputError, match=r"pipelines.pairs|there is no"):
+        train(world)
