@@ -18,7 +18,8 @@ def page(name: str, results: Sequence["Result"], decision: Decision, facts: Fact
     rows = "".join(_row(result) for result in results)
     home = results[0]
     parameters = ", ".join(f"{key} {value}" for key, value in sorted(facts.parameters.items()) if value not in ("", []))
-    curve = "".join(f"| {step} | {values['ndcg@10']:.4f} |\n" for step, values in facts.history.items())
+    steps = sorted(facts.history, key=int)
+    curve = "".join(f"| {step} | {facts.history[step]['ndcg@10']:.4f} |\n" for step in steps)
     return (
         f"# {name}\n\n"
         f"An embedding model for the index `{config.index.name}`, fine-tuned from `{facts.base}`"

@@ -78,6 +78,9 @@ def test_it_learns_what_the_base_does_not_know(world: State) -> None:
     assert golden["before"] < 0.1
     assert golden["after"] > 0.25
     assert golden["low"] > 0
+    page = (world.root / "data/metrics/models/handbook.md").read_text("utf-8")
+    assert page.index("| 9 | 0.") < page.index("| 18 | 0.") < page.index("| 81 | 0.")
+    assert "## Questions that got better" in page
 
 
 def test_the_same_again_is_nothing_to_do_and_other_pairs_are(world: State) -> None:
