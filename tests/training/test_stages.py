@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from tests.index.state import State
@@ -50,18 +49,18 @@ def test_dvc_repro_does_what_is_new_and_the_command_leaves_nothing_to_do(tmp_pat
 
     report = json.loads(call("pipelines.cli", "run", "--json"))
     assert report["version"] == 1
-    call("dvc", "repro", "-q", *STAGES)
-    metrics = root / "data" / "metrics" / "models" / "handbook.json"
-    first = json.loads(metrics.read_text("utf-8"))
-    assert first["passed"]
-    again = call("dvc", "repro", *STAGES)
-    assert all(f"Stage '{stage}' didn't change, skipping" in again for stage in STAGES)
     told = json.loads(call("pipelines.cli", "finetune", "embedding", "--json"))
-    assert (told["training"]["trained"], told["evaluation"]["measured"]) == (False, False)
-
-    set_params(finetune={"seed": 4})
-    assert json.loads(call("pipelines.cli", "finetune", "embedding", "--json"))["training"]["trained"]
+    assert told["passed"]
     unchanged = call("dvc", "repro", *STAGES)
     assert all(f"Stage '{stage}' didn't change, skipping" in unchanged for stage in STAGES)
-    assert json.loads(metrics.read_text("utf-8"))["fingerprint"] != first["fingerprint"]
-    assert "seconds" not in first and pytest.approx(first["forgetting"] or 0) == 0
+
+    metrics = root / "data" / "metrics" / "models" / "handbook.json"
+    first = json.loads(metrics.read_text("utf-8"))
+    set_params(finetune={"seed": 4})
+    changed = call("dvc", "repro", *STAGES)
+    assert "Running stage 'finetune@handbook'" in changed
+    second = json.loads(metrics.read_text("utf-8"))
+    assert second["fingerprint"] != first["fingerprint"]
+    assert second["corpora"]["golden.jsonl"]["before"] == first["corpora"]["golden.jsonl"]["before"]
+    again = call("dvc", "repro", *STAGES)
+    assert all(f"Stage '{stage}' didn't change, skipping" in again for stage in STAGES)
