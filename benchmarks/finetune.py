@@ -85,7 +85,7 @@ def _trained(report: Report, config: Config, workspace: Workspace, name: str) ->
     say(f"finetune: {name}: {found['outcome']}: {found['reason']}")
     report.add(f"{name}: dense before", 100 * test["before"])
     report.add(f"{name}: dense after", 100 * test["after"])
-    for part, values in (("gain", test), ("gain, 104 without overlap with training", test["unseen"])):
+    for part, values in (("gain", test), ("gain on claims about documents that training had not", test["unseen"])):
         report.add(f"{name}: {part}", 100 * values["difference"])
         report.add(f"{name}: {part}, 95 % from", 100 * values["low"])
         report.add(f"{name}: {part}, to", 100 * values["high"])
