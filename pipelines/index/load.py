@@ -23,7 +23,7 @@ BATCH_CHUNKS = 8192  # rows of one transaction: large enough for COPY, small eno
 # A graph of many vectors gets more links: searches of 100,000 take half the time for the same recall. One of few is
 # searched widely instead, because it is built in two thirds of the time (docs/decisions/003-exact-or-hnsw.md).
 # `snapdex._dense` knows the number, too.
-MANY_VECTORS = 32_768
+MANY_VECTORS = 65_536
 SMALL_GRAPH, LARGE_GRAPH = (12, 48), (16, 64)  # m, ef_construction; the latter are pgvector's defaults
 
 

@@ -85,8 +85,8 @@ BEGIN
             candidates := greatest(60, k);  -- the nearest of a small share are found less surely
         END IF;
         -- Among the chunks of other versions, one wide walk meets as many of this one as several narrow ones, and sooner.
-        -- A graph of fewer than 32,768 vectors has fewer links, which makes up for it (load.py builds it).
-        PERFORM set_config('hnsw.ef_search', greatest(CASE WHEN in_space < 32768 THEN 200 ELSE 125 END, least(400, 1.25 * candidates * in_space / in_reach))::int::text, true),
+        -- A graph of fewer than 65,536 vectors has fewer links, which makes up for it (load.py builds it).
+        PERFORM set_config('hnsw.ef_search', greatest(CASE WHEN in_space < 65536 THEN 350 ELSE 125 END, least(400, 1.25 * candidates * in_space / in_reach))::int::text, true),
                 set_config('hnsw.iterative_scan', 'relaxed_order', true);
         EXECUTE format(
             'WITH c AS MATERIALIZED (
