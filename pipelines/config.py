@@ -121,6 +121,44 @@ class EvaluateModelConfig(Section):
     max_chunks: int = Field(20_000, gt=0)  # of the index that are embedded for it; those of judged documents always
 
 
+class BehaviourConfig(Section):
+    """How a language model is fine-tuned, and when the result is better than the model that it is compared with."""
+
+    data: str = ""  # path of a JSONL file of chats (sft) or preferences (dpo)
+    evaluation: str = ""  # another such file, which the model is judged by; empty: the held-out part of the data
+    checks: str = ""  # path of a JSON file: what every answer must fulfil
+    held_out: float = Field(0.1, ge=0, lt=1)  # share of the groups of the data that are not learned from
+    base: str = ""  # the model to begin with, as in generate.model; empty: that one
+    method: Literal["lora", "qlora", "full"] = "lora"
+    lora_rank: int = Field(16, gt=0)
+    epochs: int = Field(3, gt=0)
+    batch: int = Field(8, gt=0)
+    learning_rate: float = Field(2e-4, gt=0)
+    warmup: float = Field(0.1, ge=0, lt=1)  # share of the steps in which the rate rises
+    max_tokens: int = Field(1024, ge=16)  # of prompt and answer; longer examples are left out, and told
+    evaluations: int = Field(2, gt=0)  # of the loss on the held-out part, in each epoch; a checkpoint each
+    patience: int = Field(3, gt=0)  # evaluations without progress after which training ends
+    judged: int = Field(200, gt=0)  # held-out examples that are answered for the judgement, at most
+    metric: Literal["format", "constraints", "exact_match", "f1", "rouge_l", "preferred"] = "format"
+    general: str = ""  # path of a text file, or of a JSONL file with texts: what must not be unlearned
+    general_chats: str = ""  # path of a JSONL file of chats that the base can answer
+    forgetting: float = Field(0.1, ge=0)  # growth of the perplexity of those texts, and loss on those chats, allowed
+    seed: int = 0
+
+
+class SftConfig(BehaviourConfig):
+    """Supervised fine-tuning on chats."""
+
+
+class DpoConfig(BehaviourConfig):
+    """Direct preference optimisation; begin with a model that was fine-tuned on chats."""
+
+    learning_rate: float = Field(5e-6, gt=0)
+    epochs: int = Field(1, gt=0)
+    metric: Literal["format", "constraints", "exact_match", "f1", "rouge_l", "preferred"] = "preferred"
+    beta: float = Field(0.1, gt=0)  # how far the model may go from where it began; less is further
+
+
 class RetentionConfig(Section):
     keep_last: int = Field(10, ge=0)  # versions
     keep_daily: int = Field(30, ge=0)  # of the last so many days that have one, the newest version
@@ -170,10 +208,13 @@ class Config(Section):
     pairs: PairsConfig = PairsConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     evaluate_model: EvaluateModelConfig = EvaluateModelConfig()
+    sft: SftConfig = SftConfig()
+    dpo: DpoConfig = DpoConfig()
     retention: RetentionConfig = RetentionConfig()
     log: LogConfig = LogConfig()
     flow: FlowConfig = FlowConfig()
     models: list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]] = []  # that `dvc repro` fine-tunes
+    language_models: dict[str, Literal["sft", "dpo"]] = {}  # likewise, with the section that says how
     schedules: list[Schedule] = []
 
 
