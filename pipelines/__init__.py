@@ -11,7 +11,7 @@ same functions for a schedule, `dvc.yaml` calls them as `python -m pipelines.<st
     model.py       the vocabulary as types, and what identity means      errors.py    what can go wrong, with exit codes
     config.py      params.yaml, typed                                    files.py     segments, manifests, the workspace
     manifests.py   the rows of each stage's manifest                     media.py     what kind of file this is
-    models.py      which embedding model, without loading it             changes.py   what differs between two versions
+    models/        which model, without loading it                       changes.py   what differs between two versions
     collect/ parse/ chunk/ embed/      documents to vectors, each keyed by content and insert-only
     index/         Postgres: schema, build and seal, publish and roll back, search, history
     evaluate/      retrieval quality on a golden set, and the gate       cli/         the `snapdex` command
@@ -26,6 +26,7 @@ Fine-tuning, which begins and ends with the index:
 
 Beside the main job:
 
+    generate/      language models, which write contexts of chunks and questions
     record/        a version into DVC and git          restore.py    and back, into any database
     recorded.py    what git keeps of earlier states    verify.py     rows against ids and files
     prune.py       give back what nothing needs        erase/        one document, everywhere

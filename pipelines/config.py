@@ -57,6 +57,21 @@ class EmbedConfig(Section):
     price_per_million_tokens: float = Field(0.0, ge=0)  # for the estimate of `plan`
 
 
+class GenerateConfig(Section):
+    """The language model that writes contexts of chunks and questions."""
+
+    model: str = ""  # openai:MODEL, path:DIR, hf:NAME@COMMIT, mlflow:NAME@ALIAS; empty: none
+    endpoint: str = ""  # openai: base URL; the key comes from the environment (OPENAI_API_KEY)
+    max_tokens: int = Field(512, gt=0)  # of an answer
+    temperature: float = Field(0.0, ge=0)  # 0: always the likeliest token
+    concurrency: int = Field(4, gt=0)  # conversations at a time: requests of an endpoint, or one batch
+    threads: int = Field(0, ge=0)  # of a model that runs here; 0: what the library chooses
+    requests_per_minute: int = Field(0, ge=0)
+    timeout_seconds: float = Field(120.0, gt=0)  # without a byte from an endpoint
+    price_per_million_prompt_tokens: float = Field(0.0, ge=0)  # for estimates
+    price_per_million_completion_tokens: float = Field(0.0, ge=0)
+
+
 class SearchConfig(Section):
     mode: Literal["hybrid", "dense", "lexical"] = "hybrid"
     k: int = Field(10, gt=0)
@@ -203,6 +218,7 @@ class Config(Section):
     parse: ParseConfig = ParseConfig()
     chunk: ChunkConfig = ChunkConfig()
     embed: EmbedConfig = EmbedConfig()
+    generate: GenerateConfig = GenerateConfig()
     search: SearchConfig = SearchConfig()
     gate: GateConfig = GateConfig()
     pairs: PairsConfig = PairsConfig()

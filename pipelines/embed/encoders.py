@@ -3,7 +3,6 @@
 Nothing heavy is imported before an encoder is loaded, and an encoder is loaded only when there is a text to encode.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +15,7 @@ from pipelines.embed.hashing import HashedWords
 from pipelines.errors import InputError, IntegrityError
 from pipelines.models import EmbeddingModel, load_tokenizer
 from pipelines.models.endpoint import Endpoint, open_endpoint
+from pipelines.models.threads import let_idle_threads_sleep
 from pipelines.models.tokens import open_tokenizer
 
 if TYPE_CHECKING:
@@ -41,10 +41,7 @@ def load_encoder(model: EmbeddingModel, config: EmbedConfig) -> Encoder:
     if model.kind == "endpoint":
         return EndpointEncoder(model, open_endpoint(config, model.name.partition(":")[2]))
     assert model.directory is not None
-    if "OMP_WAIT_POLICY" not in os.environ:
-        # Idle OpenMP threads would spin for milliseconds and starve each other on a machine that has other work:
-        # two threads did 8 texts a second instead of 22. Read once, when PyTorch is first imported.
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    let_idle_threads_sleep()
     import torch
 
     if config.threads:

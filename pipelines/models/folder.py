@@ -17,6 +17,8 @@ from pipelines.files import atomic_write
 
 MODULES = {"Transformer", "Pooling", "Normalize", "Dense", "LayerNorm", "Dropout"}
 CODE_KEYS = {"auto_map", "trust_remote_code", "custom_pipelines", "custom_generate"}
+KERNEL_KEYS = {"attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation"}
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 HEADER_BYTES = 16 * 2**20  # of a safetensors file; a model with 10,000 tensors needs 1.5 MB
 
 _ROOT_FILES = {
@@ -36,6 +38,7 @@ _ROOT_FILES = {
     "vocab.json",
     "vocab.txt",
 }
+_WRITING_FILES = {"chat_template.jinja", "chat_template.json", "generation_config.json"}  # of models that write
 _MODULE_SUFFIXES = {".json", ".model", ".txt"}
 _WEIGHTS = {".safetensors"}
 _PICKLES = {".bin", ".ckpt", ".joblib", ".npy", ".pickle", ".pkl", ".pt", ".pth"}
@@ -83,13 +86,42 @@ def check_cross_encoder(directory: Path) -> None:
     _check_files(directory, root_files(directory), {""})
 
 
+def check_causal(directory: Path) -> None:
+    """The same for a model that continues a text."""
+    if not (directory / "config.json").is_file():
+        raise _unusable(directory, "it is not a saved model: it has no config.json")
+    kinds = [str(kind) for kind in read_json(directory, "config.json").get("architectures") or []]
+    if not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
+        raise _unusable(directory, "it is not a model that writes (ForCausalLM)")
+    _check_files(directory, writing_files(directory), {""})
+
+
+def check_adapter(directory: Path) -> None:
+    """The same for what LoRA learned beside a base model, as PEFT saves it."""
+    config = read_json(directory, ADAPTER)
+    if config.get("peft_type") != "LORA" or config.get("task_type") != "CAUSAL_LM":
+        raise _unusable(directory, "its adapter is not one of LoRA for a model that writes")
+    for key in ("auto_mapping", "megatron_config"):  # would be imported by name
+        if config.get(key):
+            raise InputError(
+                f"{directory}: adapter_config.json asks for code of its own ({key})", hint="merge the adapter elsewhere"
+            )
+    if not (directory / ADAPTER_WEIGHTS).is_file():
+        raise _unusable(directory, f"{ADAPTER_WEIGHTS} is missing")
+    _check_contents(directory, adapter_files(directory), {""})
+
+
 def _check_files(directory: Path, names: list[str], places: set[str]) -> None:
     if not (directory / "tokenizer.json").is_file():
         raise InputError(f"{directory} has no tokenizer.json", hint="save the model with its fast tokenizer")
-    if (directory / "adapter_config.json").exists():
+    if (directory / ADAPTER).exists():
         raise InputError(
             f"{directory} holds an adapter, not a whole model", hint="merge it into its base model before saving"
         )
+    _check_contents(directory, names, places)
+
+
+def _check_contents(directory: Path, names: list[str], places: set[str]) -> None:
     for name in names:
         if name.endswith(".json"):
             _check_json(directory, name)
@@ -182,6 +214,16 @@ def root_files(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir() if path.name in _ROOT_FILES or _is_weights(path))
 
 
+def writing_files(directory: Path) -> list[str]:
+    """The same for a model that writes: what begins and ends its answers shapes them, too."""
+    return sorted({*root_files(directory), *(name for name in _WRITING_FILES if (directory / name).is_file())})
+
+
+def adapter_files(directory: Path) -> list[str]:
+    """The same for an adapter; its tokenizer, where it has one, takes the place of that of the base."""
+    return sorted({*writing_files(directory), ADAPTER} - {"config.json"})
+
+
 def revision_of(hashes: dict[str, str]) -> str:
     """64 hex digits over sorted (relative name, SHA-256 of the file)."""
     lines = "".join(f"{name}\t{sha256}\n" for name, sha256 in sorted(hashes.items()))
@@ -249,6 +291,10 @@ def _check_json(directory: Path, name: str) -> None:
         if key in CODE_KEYS and value:
             raise InputError(
                 f"{directory}: {name} asks for code of its own ({key})", hint="choose a model that needs no custom code"
+            )
+        if key in KERNEL_KEYS and "/" in str(value):
+            raise InputError(
+                f"{directory}: {name} asks for code of a hub ({key})", hint="take that key out of the file"
             )
         foreign = key == "activation_function" and not str(value).startswith("torch.nn.modules.activation.")
         if foreign and value not in (None, "torch.nn.modules.linear.Identity"):

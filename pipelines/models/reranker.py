@@ -27,7 +27,7 @@ def resolve_reranker(name: str, workspace: Workspace) -> Reranker:
 
     Raises `ConfigError` for a name of no known form, `InputError` for files that are refused.
     """
-    directory = named_folder(name, workspace, marker="config.json", key=KEY)
+    directory = named_folder(name, workspace, markers=["config.json"], key=KEY)
     if directory is None:
         what = f"{KEY} {name!r} is not known" if name else "there is no model to rerank with"
         raise ConfigError(what, hint=f"set {KEY}; forms: {FORMS}")

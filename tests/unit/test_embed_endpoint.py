@@ -1,11 +1,8 @@
 """An OpenAI-compatible server that misbehaves, over real HTTP."""
 
-import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,50 +16,9 @@ from pipelines.files import Workspace
 from pipelines.models import endpoint as endpoint_module
 from pipelines.models import resolve_model
 from pipelines.models.endpoint import Endpoint, open_endpoint
+from tests.http_server import Answer, Server
 
 KEY = "sk-canary-5f2d"
-Answer = tuple[int, dict[str, str], Any]
-
-
-class Server:
-    """Answers each request with the next of `answers`, and rightly when there are none left."""
-
-    def __init__(self) -> None:
-        self.answers: list[Callable[[dict[str, Any]], Answer | None]] = []
-        self.bodies: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                server.bodies.append(body)
-                server.keys.append(self.headers["Authorization"])
-                answer = (server.answers.pop(0) if server.answers else right)(body)
-                if answer is None:  # hang up
-                    self.close_connection = True
-                    return
-                status, headers, content = answer
-                data = content if isinstance(content, bytes) else json.dumps(content).encode()
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
 
 
 def vector(text: str, dimension: int) -> list[float]:
@@ -92,7 +48,7 @@ def altered(change: Callable[[list[dict[str, Any]]], Any]) -> Callable[[dict[str
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    running = Server()
+    running = Server(right)
     yield running
     running.close()
 

@@ -1,0 +1,188 @@
+"""Language models from a directory, through transformers: greedy, in batches, the same text in any batch.
+
+A conversation becomes a text by the chat template of the tokenizer. Where there is none, it is written down plainly,
+
+    SYSTEM
+
+    User: QUESTION
+
+    Assistant:
+
+and the model goes on from there. Batches are padded on the left and padding is masked, so that what one conversation is
+answered depends on its neighbours by rounding alone.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any, Self
+
+import torch
+from jinja2 import TemplateError
+
+from pipelines.config import GenerateConfig
+from pipelines.errors import ConfigError, InputError
+from pipelines.generate.chat import Completion, Conversation, Message
+from pipelines.model import batched
+from pipelines.models import Generator
+from pipelines.models.threads import let_idle_threads_sleep
+
+
+class LocalModel:
+    """The weights in memory; `concurrency` conversations are a batch."""
+
+    def __init__(self, model: Generator, config: GenerateConfig) -> None:
+        let_idle_threads_sleep()
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self._config = config
+        self._name, self._window = model.name, model.window
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self._tokenizer, self._model = _loaded(model, self._device)
+        except ConfigError:
+            raise
+        except Exception as error:  # whatever a library says about files that it cannot use
+            raise InputError(
+                f"{model.name} cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+                hint="choose a model that AutoModelForCausalLM loads without code of its own",
+            ) from error
+        self._ends = _end_tokens(self._model, self._tokenizer)
+        self._pad = next(iter(sorted(self._ends)), 0)
+        self._model.generation_config = self._decoding()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self._model
+
+    def complete(self, conversations: Iterable[Conversation], max_tokens: int | None = None) -> Iterator[Completion]:
+        limit = max_tokens or self._config.max_tokens
+        for batch in batched(conversations, self._config.concurrency):
+            began = time.perf_counter()
+            prompts = [self._prompt(conversation, limit) for conversation in batch]
+            answers = self._generate(prompts, limit)[:, max(map(len, prompts)) :].tolist()
+            seconds = time.perf_counter() - began
+            for prompt, answer in zip(prompts, answers, strict=True):
+                written = self._until_end(answer)
+                text = self._tokenizer.decode(written, skip_special_tokens=True).strip()
+                finish = "stop" if len(written) < len(answer) else "length"
+                yield Completion(text, len(prompt), len(written), seconds, finish)
+
+    def stream(self, conversation: Conversation, max_tokens: int | None = None) -> Iterator[str]:
+        from transformers import StoppingCriteriaList, TextIteratorStreamer
+
+        limit = max_tokens or self._config.max_tokens
+        prompt = self._prompt(conversation, limit)
+        streamer = TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
+        unwanted: list[bool] = []
+
+        def work() -> None:
+            try:
+                enough = StoppingCriteriaList([lambda ids, *_, **__: torch.full((len(ids),), bool(unwanted))])
+                self._generate([prompt], limit, streamer=streamer, stopping_criteria=enough)
+            finally:
+                streamer.end()  # type: ignore[no-untyped-call] # else the reader would wait for ever
+
+        with ThreadPoolExecutor(1, thread_name_prefix="generate") as pool:
+            done = pool.submit(work)
+            try:
+                yield from filter(None, streamer)
+            finally:
+                unwanted.append(True)
+            done.result()
+
+    def _prompt(self, conversation: Conversation, limit: int) -> list[int]:
+        """Token ids. Raises `InputError` where the model could not read them and write `limit` more."""
+        if self._tokenizer.chat_template:
+            ids = self._tokenizer(self._templated(conversation), add_special_tokens=False)["input_ids"]
+        else:
+            ids = self._tokenizer(plain(conversation))["input_ids"]
+        if len(ids) + limit > self._window:
+            raise InputError(
+                f"a conversation has {len(ids):,} tokens, its answer may have {limit:,}, and {self._name} holds"
+                f" {self._window:,}",
+                hint="lower generate.max_tokens, or choose a model with a larger window",
+            )
+        return list(ids)
+
+    def _templated(self, conversation: Conversation) -> str:
+        def text(messages: Sequence[Message]) -> str:
+            rows = [asdict(message) for message in messages]
+            return str(self._tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True))
+
+        try:
+            return text(conversation)
+        except TemplateError:  # many templates have no place for a system message
+            return text(_without_system(conversation))
+
+    def _generate(self, prompts: Sequence[list[int]], limit: int, **more: Any) -> torch.Tensor:
+        """[n, longest prompt + answer], padded on both sides."""
+        length = max(map(len, prompts))
+        ids = torch.tensor([[self._pad] * (length - len(prompt)) + prompt for prompt in prompts])
+        mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        with torch.inference_mode():
+            found: torch.Tensor = self._model.generate(
+                input_ids=ids.to(self._device), attention_mask=mask.to(self._device), max_new_tokens=limit, **more
+            )
+        return found
+
+    def _until_end(self, answer: list[int]) -> list[int]:
+        return answer[: next((place for place, token in enumerate(answer) if token in self._ends), len(answer))]
+
+    def _decoding(self) -> Any:
+        """How tokens are chosen. What the model's own configuration says about that does not hold."""
+        from transformers import GenerationConfig  # importing it takes seconds
+
+        sampled = {"temperature": self._config.temperature, "top_k": 0} if self._config.temperature else {}
+        return GenerationConfig(  # type: ignore[no-untyped-call]
+            do_sample=bool(sampled), pad_token_id=self._pad, eos_token_id=sorted(self._ends) or None, **sampled
+        )
+
+
+def plain(conversation: Conversation) -> str:
+    """A conversation as a text for a model without a chat template."""
+    parts = [
+        message.content if message.role == "system" else f"{message.role.title()}: {message.content}"
+        for message in conversation
+    ]
+    return "\n\n".join([*parts, "Assistant:"])
+
+
+def _without_system(conversation: Conversation) -> list[Message]:
+    """The same with what the system says at the beginning of what the user says first."""
+    said = "\n\n".join(message.content for message in conversation if message.role == "system")
+    rest = [message for message in conversation if message.role != "system"]
+    if not said or not rest:
+        return rest
+    return [Message(rest[0].role, f"{said}\n\n{rest[0].content}"), *rest[1:]]
+
+
+def _loaded(model: Generator, device: str) -> tuple[Any, Any]:
+    """Tokenizer and weights, with an adapter merged into them."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    kept = {"local_files_only": True, "trust_remote_code": False}
+    tokenizer = AutoTokenizer.from_pretrained(str(model.tokenizer), **kept)
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    whole: Any = AutoModelForCausalLM.from_pretrained(str(model.directory), use_safetensors=True, dtype=dtype, **kept)
+    if model.adapter is not None:
+        try:
+            from peft import PeftModel
+        except ImportError:
+            raise ConfigError(
+                f"{model.name} is an adapter, and PEFT is not installed", hint="pip install 'snapdex[train]'"
+            ) from None
+        whole = PeftModel.from_pretrained(whole, str(model.adapter)).merge_and_unload()
+    return tokenizer, whole.to(device).eval()
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
+    """What ends an answer: what the model's configuration names, and the end token of the tokenizer."""
+    named = model.generation_config.eos_token_id
+    ends = set(named if isinstance(named, list) else [named]) | {tokenizer.eos_token_id}
+    return {int(token) for token in ends if token is not None}

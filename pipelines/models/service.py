@@ -1,0 +1,217 @@
+"""A server with OpenAI's API: patient while it is busy, plain where it refuses, and silent about the key.
+
+The key comes from OPENAI_API_KEY, goes into one header, and never into a log, an error or a repr.
+"""
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+from pipelines.errors import ConfigError, InputError, IntegrityError, ServiceUnavailable
+
+if TYPE_CHECKING:
+    import httpx
+
+OPENAI = "https://api.openai.com/v1"
+ATTEMPTS = 6
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
+
+
+def base_url(endpoint: str) -> str:
+    """What a section's `endpoint` means, which may be nothing."""
+    return (endpoint or os.environ.get("OPENAI_BASE_URL") or OPENAI).rstrip("/")
+
+
+def key_for(url: str, section: str) -> str:
+    """The key, which may be empty for other servers than OpenAI's own. Raises `ConfigError`; no request is made."""
+    if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
+        raise ConfigError(f"{section}.endpoint is not a URL", hint="example: http://localhost:11434/v1")
+    key = os.environ.get("OPENAI_API_KEY", "")
+    if url == OPENAI and not key:
+        raise ConfigError("OpenAI needs a key", hint=f"set OPENAI_API_KEY, or {section}.endpoint for another server")
+    return key
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What a server is asked for, in the words of its errors."""
+
+    section: str  # of the parameters, such as `embed`
+    gives: str  # such as `embeddings`
+    model: str
+    refusal_hint: str
+
+
+@dataclass(frozen=True)
+class _Secret:
+    value: str = field(repr=False)
+
+
+class Service:
+    """A client of one server, for several threads; `sleep`, `clock` and `chance` are for tests."""
+
+    def __init__(
+        self,
+        url: str,
+        purpose: Purpose,
+        key: str = "",
+        requests_per_minute: int = 0,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._url = url
+        self._purpose = purpose
+        self._key = _Secret(key)
+        self._interval_seconds = 60 / requests_per_minute if requests_per_minute else 0.0
+        self._timeout_seconds = timeout_seconds
+        self._sleep, self._clock, self._chance = sleep, clock, chance
+        self._next_request = 0.0
+        self._lock = threading.Lock()
+        self._closed = False
+        self._client: httpx.Client | None = None
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+        self.shown = f"{parts.scheme}://{parts.hostname}{port}{parts.path}"  # without a password in the URL
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Requests that are under way are not tried again."""
+        with self._lock:
+            client, self._client, self._closed = self._client, None, True
+        if client is not None:
+            client.close()
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The decoded answer, after as many attempts as it takes and is sensible.
+
+        Raises `ServiceUnavailable` when the server does not get well in time, `ConfigError` when it does not know the
+        key or the model, `InputError` when it refuses the request.
+        """
+        return self._answered(path, body)[1]
+
+    @contextmanager
+    def lines(self, path: str, body: dict[str, Any]) -> Iterator[Iterator[str]]:
+        """The lines of an answer as they come. Raises what `post` raises; one that is cut off is not asked again."""
+        import httpx
+
+        response, _ = self._answered(path, body, stream=True)
+        try:
+            yield response.iter_lines()
+        except httpx.RequestError as error:
+            raise self.unavailable(f"{type(error).__name__} in the middle of an answer") from None
+        finally:
+            response.close()
+
+    def wrong(self, what: str) -> IntegrityError:
+        return IntegrityError(
+            f"{self.shown} answered with {what}; nothing of it was stored",
+            hint=f"check the server and {self._purpose.section}.model",
+        )
+
+    def unavailable(self, reason: str) -> ServiceUnavailable:
+        return ServiceUnavailable(
+            f"{self.shown} does not answer with {self._purpose.gives}: {reason}",
+            hint="try again later; finished work is kept",
+        )
+
+    def _answered(self, path: str, body: dict[str, Any], *, stream: bool = False) -> tuple["httpx.Response", Any]:
+        """A response with status 200, and what its JSON says, unless it is streamed."""
+        import httpx
+
+        reason, pause = "", 0.0
+        for attempt in range(ATTEMPTS):
+            if attempt and not self._closed:
+                self._sleep(pause)
+            if attempt and self._closed:
+                reason = "it was closed"
+                break
+            self._wait_for_turn()
+            pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**attempt) * (0.5 + self._chance())
+            client = self._opened()
+            try:
+                response = client.send(client.build_request("POST", f"{self._url}{path}", json=body), stream=stream)
+                if stream and response.status_code != 200:
+                    response.read()
+            except httpx.RequestError as error:
+                reason = type(error).__name__
+                continue
+            if response.status_code == 200:
+                try:
+                    return response, None if stream else response.json()
+                except ValueError:
+                    reason = "an answer that is not JSON"
+                    continue
+            reason = f"status {response.status_code}"
+            if response.status_code not in {408, 409, 429} and response.status_code < 500:
+                raise self._refused(response)
+            asked = _retry_after_seconds(response.headers.get("Retry-After"))
+            if asked is not None and asked > LONGEST_PAUSE_SECONDS:
+                reason += f", and asks to wait {asked:.0f} s"
+                break
+            pause = max(pause, asked or 0.0)
+        raise self.unavailable(reason)
+
+    def _opened(self) -> "httpx.Client":
+        import httpx
+
+        with self._lock:
+            if self._client is None:
+                headers = {"Authorization": f"Bearer {self._key.value}"} if self._key.value else {}
+                self._client = httpx.Client(headers=headers, timeout=self._timeout_seconds)
+                self._closed = False
+            return self._client
+
+    def _wait_for_turn(self) -> None:
+        if not self._interval_seconds:
+            return
+        with self._lock:
+            now = self._clock()
+            turn = max(now, self._next_request)
+            self._next_request = turn + self._interval_seconds
+        if now < turn:
+            self._sleep(turn - now)
+
+    def _refused(self, response: "httpx.Response") -> ConfigError | InputError:
+        status, purpose = response.status_code, self._purpose
+        if status in {401, 403}:
+            return ConfigError(f"{self.shown} does not accept the key: status {status}", hint="check OPENAI_API_KEY")
+        if status == 404 or status < 400:
+            return ConfigError(
+                f"{self.shown} has no {purpose.gives} of {purpose.model!r}: status {status}",
+                hint=f"check {purpose.section}.endpoint and {purpose.section}.model",
+            )
+        said = " ".join(response.text.split())
+        if self._key.value:
+            said = said.replace(self._key.value, "[key]")
+        return InputError(f"{self.shown} refuses the request: status {status}: {said[:300]}", hint=purpose.refusal_hint)
+
+
+def _retry_after_seconds(value: str | None) -> float | None:
+    """Seconds from a `Retry-After` header, which holds seconds or a date."""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
