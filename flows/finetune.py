@@ -21,6 +21,7 @@ from pipelines import evaluate_model, tracking, training
 from pipelines import finetune as job
 from pipelines.errors import SnapdexError
 
+pin_models = task_of("pin", training.with_pinned_models)
 make_pairs = stage("pairs", training.make_pairs)
 train_model = stage("finetune", job.run)
 measure_model = stage("evaluate_model", evaluate_model.run)
@@ -49,14 +50,16 @@ def finetune(
     name = model or config.index.name
     began = time.monotonic()
     with training.turn(workspace, name):
+        config = pin_models(config)
         made = make_pairs(config, workspace, name)
-        with training.open_run(config, workspace, name, made, prefect_run=str(runtime.flow_run.id)) as log:
+        key = training.journal_key(config, workspace, name)
+        with training.open_run(config, workspace, name, key, made, prefect_run=str(runtime.flow_run.id)) as log:
             trained = train_model(config, workspace, name, log=log)
             measured = measure_model(config, workspace, name)
-            conclude(config, workspace, name, log, trained, measured)
+            conclude(workspace, name, log, trained, measured)
     synced = sync_journals(workspace) if tracking.is_configured() else []
     seconds = time.monotonic() - began
-    report = training.report_of(config, workspace, name, made, trained, measured, synced, seconds=seconds)
+    report = training.report_of(workspace, name, key, made, trained, measured, synced, seconds=seconds)
     card = evaluate_model.metrics_file(workspace, name).with_suffix(".md").read_text("utf-8")
     create_markdown_artifact(card, key=reporting.key("model", config))
     if reindex and report["passed"]:

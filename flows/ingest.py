@@ -15,11 +15,12 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows import reporting, scale
-from flows.retries import stage
+from flows.retries import stage, task_of
 from pipelines import chunk, collect, embed, index, operate, parse, record
 from pipelines import ingest as job
 from pipelines.errors import ConflictError, SnapdexError
 
+pin_model = task_of("pin", job.with_pinned_model)
 collect_documents = stage("collect", collect.run)
 parse_documents = stage("parse", parse.run)
 chunk_documents = stage("chunk", chunk.run)
@@ -59,6 +60,7 @@ def ingest(
     with reporting.turn(workspace, wait_seconds) as ours:
         if not ours:
             return reporting.skipped(f"another run works in {workspace.root}, also after {wait_seconds:g} seconds")
+        config = pin_model(config)
         place = begin_record(config, workspace) if record else None
         collected = collect_documents(config, workspace, sources=sources, allow_mass_delete=allow_mass_delete)
         with scale.runner_of(config.flow) as runner:

@@ -1,7 +1,7 @@
 """`params.yaml` as typed, frozen sections: one section per stage, unknown keys and wrong types refused by name."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -55,6 +55,10 @@ class EmbedConfig(Section):
     dimension: int = Field(0, ge=0)  # openai: ask for this many dimensions; 0: what the model gives
     requests_per_minute: int = Field(0, ge=0)
     price_per_million_tokens: float = Field(0.0, ge=0)  # for the estimate of `plan`
+
+    def with_model(self, name: str) -> Self:
+        """The same for another model."""
+        return self.model_copy(update={"model": name})
 
 
 class GenerateConfig(Section):
@@ -232,6 +236,10 @@ class Config(Section):
     models: list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]] = []  # that `dvc repro` fine-tunes
     language_models: dict[str, Literal["sft", "dpo"]] = {}  # likewise, with the section that says how
     schedules: list[Schedule] = []
+
+    def with_model(self, name: str) -> Self:
+        """The same parameters with another `embed.model`."""
+        return self.model_copy(update={"embed": self.embed.with_model(name)})
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:

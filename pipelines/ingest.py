@@ -20,6 +20,7 @@ from pipelines.estimate import estimate, remember_rate
 from pipelines.files import Workspace
 from pipelines.manifests import read_chunks
 from pipelines.model import Quarantined
+from pipelines.models import pinned
 from pipelines.progress import Progress, Silent
 from pipelines.quality import adopt, check_gate, measure, measured
 from pipelines.record import Place, begin_record, complete_record
@@ -156,6 +157,7 @@ def run(
     began = time.monotonic()
     progress = progress or Silent()
     logs.about(index=config.index.name, version=None, snapshot=None)
+    config = with_pinned_model(config)
     with locked(workspace), index.Loading(config, workspace) as loading:
         place = begin_record(config, workspace) if record else None
         prepared = prepare(
@@ -193,6 +195,12 @@ def run(
             logs.event("stage.finished", stage="record", seconds=report["seconds"]["record"])
         logs.event("run.finished", seconds=report["seconds"]["total"], published=report["published"])
         return report
+
+
+def with_pinned_model(config: Config) -> Config:
+    """The parameters with the version that `embed.model` has now: the stages of a run agree about it, also where an
+    alias moves meanwhile."""
+    return config.with_model(pinned(config.embed.model))
 
 
 def report_of(prepared: Prepared, embedded: embed.EmbedReport) -> dict[str, Any]:
@@ -282,6 +290,7 @@ def plan(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """What `run` would do with the same arguments; nothing that lasts is written. Raises what `run` would raise."""
+    config = with_pinned_model(config)
     with scratch(workspace, config.index.name) as dry:
         prepared = prepare(
             config,

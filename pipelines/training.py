@@ -19,9 +19,9 @@ from pipelines.errors import ConflictError, GateFailed
 from pipelines.evaluate_model import ModelReport
 from pipelines.files import Workspace, file_sha256
 from pipelines.finetune import FinetuneReport, base_of
-from pipelines.ingest import locked
+from pipelines.ingest import locked, with_pinned_model
 from pipelines.model import digest
-from pipelines.models import EmbeddingModel, resolve_model
+from pipelines.models import pinned, resolve_model
 from pipelines.pairs import HELD_OUT, TRAIN, pairs_folder
 from pipelines.pairs import stage as pairs
 from pipelines.pairs.stage import PairsReport
@@ -44,13 +44,15 @@ def run(
     """
     began = time.monotonic()
     with turn(workspace, name):
+        config = with_pinned_models(config)
         made = make_pairs(config, workspace, name, progress=progress)
-        with open_run(config, workspace, name, made, prefect_run=prefect_run) as log:
+        key = journal_key(config, workspace, name)
+        with open_run(config, workspace, name, key, made, prefect_run=prefect_run) as log:
             trained = finetune.run(config, workspace, name, log=log, progress=progress)
             measured = evaluate_model.run(config, workspace, name, progress=progress)
-            conclude(config, workspace, name, log, trained, measured)
+            conclude(workspace, name, log, trained, measured)
     synced = tracking.sync(workspace, progress=progress) if tracking.is_configured() else []
-    return report_of(config, workspace, name, made, trained, measured, synced, seconds=time.monotonic() - began)
+    return report_of(workspace, name, key, made, trained, measured, synced, seconds=time.monotonic() - began)
 
 
 @contextmanager
@@ -64,6 +66,13 @@ def turn(workspace: Workspace, name: str) -> Iterator[None]:
         except BlockingIOError:
             raise ConflictError(f"{name} is being trained by another process", hint="wait for it to end") from None
         yield
+
+
+def with_pinned_models(config: Config) -> Config:
+    """The parameters with the versions that their models have now: the stages of a training agree about them, also
+    where an alias moves meanwhile."""
+    named = {key: pinned(getattr(config.finetune, key), f"finetune.{key}") for key in ("base", "teacher")}
+    return with_pinned_model(config.model_copy(update={"finetune": config.finetune.model_copy(update=named)}))
 
 
 def make_pairs(config: Config, workspace: Workspace, name: str, *, progress: Progress | None = None) -> PairsReport:
@@ -83,18 +92,18 @@ class RunLog:
 
 
 def journal_key(config: Config, workspace: Workspace, name: str) -> str:
-    """The same for the same training, measured under the same conditions."""
+    """The same for the same training, measured under the same conditions: those before it begins, since a sync may
+    move the champion that it is compared with."""
     made_of = digest(finetune.fingerprint(config, workspace, name), evaluate_model.conditions(config, workspace, name))
     return f"{name}-{made_of.hex()[:16]}"
 
 
 @contextmanager
 def open_run(
-    config: Config, workspace: Workspace, name: str, made: PairsReport, *, prefect_run: str | None
+    config: Config, workspace: Workspace, name: str, key: str, made: PairsReport, *, prefect_run: str | None
 ) -> Iterator[RunLog | None]:
     """The journal of this training, with where everything came from; None where all of it was told before."""
     commit_stages(workspace, [f"pairs@{name}"])
-    key = journal_key(config, workspace, name)
     if tracking.is_ended(workspace, key):
         yield None
         return
@@ -108,11 +117,11 @@ def open_run(
         data=data,
         prefect_run=prefect_run,
     )
-    base = base_of(config, workspace)
+    base, serving = base_of(config, workspace), resolve_model(config.embed, workspace)
     with tracking.open_journal(workspace, key, experiment=f"{config.index.name} models", name=name) as journal:
-        journal.params({f"finetune.{key}": value for key, value in config.finetune.model_dump().items()})
-        journal.params({f"pairs.{key}": value for key, value in config.pairs.model_dump().items()})
-        journal.params({"base": base.name, "base_revision": base.revision, "serving": serving(config, workspace).name})
+        journal.params({f"finetune.{field}": value for field, value in config.finetune.model_dump().items()})
+        journal.params({f"pairs.{field}": value for field, value in config.pairs.model_dump().items()})
+        journal.params({"base": base.name, "base_revision": base.revision, "serving": serving.name})
         journal.tags(came_from)
         for file, rows, context in ((TRAIN, made.train, "training"), (HELD_OUT, made.held_out, "validation")):
             sha256 = file_sha256(pairs_folder(workspace, name) / file)
@@ -135,21 +144,11 @@ def _give_up_others(workspace: Workspace, name: str, key: str) -> None:
                 journal.finish("FAILED")
 
 
-def serving(config: Config, workspace: Workspace) -> EmbeddingModel:
-    """The model that the index is searched with now."""
-    return resolve_model(config.embed, workspace)
-
-
 def conclude(
-    config: Config,
-    workspace: Workspace,
-    name: str,
-    log: RunLog | None,
-    trained: FinetuneReport,
-    measured: ModelReport,
+    workspace: Workspace, name: str, log: RunLog | None, trained: FinetuneReport, measured: ModelReport
 ) -> None:
     """Tell what came of it. A model that is better becomes the champion as soon as MLflow has all this, unless another
-    one became it in the meantime."""
+    one became it since the models were compared."""
     commit_stages(workspace, [f"{stage}@{name}" for stage in STAGES])
     if log is None:
         return
@@ -164,14 +163,14 @@ def conclude(
     journal.model(trained.directory, finetune.opened(trained.directory))
     journal.register(name, card, decision)
     if measured.passed:
-        champion = re.fullmatch(rf"mlflow:{re.escape(name)}@([0-9]+)", serving(config, workspace).name)
+        champion = re.fullmatch(rf"mlflow:{re.escape(name)}@([0-9]+)", measured.against)
         journal.promote(name, champion[1] if champion else None)
 
 
 def report_of(
-    config: Config,
     workspace: Workspace,
     name: str,
+    key: str,
     made: PairsReport,
     trained: FinetuneReport,
     measured: ModelReport,
@@ -180,7 +179,6 @@ def report_of(
     seconds: float,
 ) -> dict[str, Any]:
     """What `snapdex finetune embedding --json` prints."""
-    key = journal_key(config, workspace, name)
     told = next((each for each in synced if each.key == key), None) or tracking.synced(workspace, key)
     return {
         "model": name,

@@ -89,6 +89,12 @@ class ModelReport:
     def passed(self) -> bool:
         return bool(self.found["passed"])
 
+    @property
+    def against(self) -> str:
+        """The name of the model that was in use: what was compared on the first corpus, which is that of the index."""
+        first = next(iter(self.found["corpora"].values()))
+        return str(first["against"])
+
     def metrics(self) -> dict[str, float]:
         """The numbers, named CORPUS/before, CORPUS/after, CORPUS/difference."""
         return {

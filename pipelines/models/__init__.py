@@ -14,7 +14,7 @@
 from pipelines.models.embedding_model import EmbeddingModel
 from pipelines.models.generator import Generator, resolve_generator
 from pipelines.models.reranker import Reranker, resolve_reranker
-from pipelines.models.resolve import resolve_model
+from pipelines.models.resolve import pinned, resolve_model
 from pipelines.models.tokens import TokenCounter, load_tokenizer
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Reranker",
     "TokenCounter",
     "load_tokenizer",
+    "pinned",
     "resolve_generator",
     "resolve_model",
     "resolve_reranker",

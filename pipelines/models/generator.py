@@ -51,7 +51,7 @@ def resolve_generator(config: GenerateConfig, workspace: Workspace) -> Generator
     form, _, rest = config.model.partition(":")
     if form == "openai" and rest:
         return Generator(config.model, "endpoint", digest("generator at an endpoint 1", rest).hex())
-    name = pinned(rest, KEY) if form == "mlflow" else config.model
+    name = pinned(config.model, KEY)
     directory = named_folder(name, workspace, markers=["config.json", ADAPTER], key=KEY)
     if directory is None:
         what = f"{KEY} {config.model!r} is not known" if config.model else "there is no model that writes"

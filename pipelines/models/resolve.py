@@ -59,10 +59,27 @@ def _resolved(config: EmbedConfig, workspace: Workspace) -> EmbeddingModel:
         return _hash(config, int(rest))
     if form == "openai" and rest:
         return _endpoint(config, workspace, rest)
-    name = config.model if form != "mlflow" else pinned(rest, "embed.model")
+    name = pinned(config.model)
     if (directory := named_folder(name, workspace)) is not None:
         return _folder(config.model_copy(update={"model": name}), workspace, directory)
     raise ConfigError(f"embed.model {config.model!r} is not known", hint=f"forms: {FORMS}")
+
+
+def pinned(name: str, key: str = "embed.model") -> str:
+    """The name of a model with the version that it means now: `mlflow:NAME@3` for `mlflow:NAME@ALIAS`, of which the
+    registry is asked. Every other name stays as it is, and needs no registry.
+
+    `key`: of the parameter that errors speak of.
+    """
+    form, _, rest = name.partition(":")
+    if form != "mlflow":
+        return name
+    model, _, version = rest.partition("@")
+    if not version:
+        raise ConfigError(
+            f"{key} mlflow:{model} names no version", hint=f"example: mlflow:{model}@champion, or mlflow:{model}@3"
+        )
+    return f"mlflow:{model}@{version if version.isdecimal() else _registry_version(model, version)}"
 
 
 def named_folder(
@@ -79,7 +96,7 @@ def named_folder(
     if form == "hf" and rest:
         return _hub_folder(model, revision, markers, key)
     if form == "mlflow" and rest:
-        model, _, revision = pinned(rest, key).removeprefix("mlflow:").partition("@")
+        model, _, revision = pinned(name, key).removeprefix("mlflow:").partition("@")
         return _registry_folder(workspace, model, revision, markers)
     return None
 
@@ -235,16 +252,6 @@ def _hub_error(name: str, revision: str, error: Exception) -> SnapdexError:
         f"{where} is not in the local cache, and the model hub does not answer: {type(error).__name__}",
         hint="fetch it once with a network, or choose another model",
     )
-
-
-def pinned(named: str, key: str) -> str:
-    """`mlflow:NAME@3` for `NAME@ALIAS`, which is asked of the registry, and for `NAME@3`, which needs none."""
-    name, _, version = named.partition("@")
-    if not version:
-        raise ConfigError(
-            f"{key} mlflow:{name} names no version", hint=f"example: mlflow:{name}@champion, or mlflow:{name}@3"
-        )
-    return f"mlflow:{name}@{version if version.isdecimal() else _registry_version(name, version)}"
 
 
 def _registry_folder(workspace: Workspace, name: str, version: str, markers: Sequence[str]) -> Path:

@@ -15,6 +15,7 @@ from pipelines import operate, training
 from pipelines.errors import ConflictError
 from pipelines.failpoints import EXIT_CODE
 from pipelines.index import open_index
+from pipelines.progress import Progress, Silent
 from pipelines.prune import prune
 from tests.index.state import State
 from tests.tracking.tiny import client_of
@@ -53,10 +54,10 @@ def settings_of(world: State) -> list[str]:
     return [*SETTINGS, f"embed.model=path:{world.root / 'base'}"]
 
 
-def train(world: State) -> dict[str, Any]:
+def train(world: State, progress: Progress | None = None) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return training.run(world.config, world.workspace, "handbook")
+        return training.run(world.config, world.workspace, "handbook", progress=progress)
 
 
 def command(world: State, *settings: str, code: int = 0, **environment: str) -> tuple[dict[str, Any] | None, str]:
@@ -173,3 +174,35 @@ def test_without_mlflow_the_model_is_there_and_the_log_waits(
     assert synced.promotion and synced.promotion.promoted
     assert len(runs(client)) == 1
     assert training.tracking.sync(world.workspace) == []
+
+
+def with_champion(world: State, client: Any) -> State:
+    """The same, where the model in use is the champion, which knows what the base knows; version 2 is another one."""
+    client.create_registered_model("handbook")
+    for _ in range(2):
+        client.create_model_version("handbook", (world.root / "base").as_uri())
+    client.set_registered_model_alias("handbook", "champion", "1")
+    base = f"finetune.base=path:{world.root / 'base'}"
+    return world.with_settings(*SETTINGS, "embed.model=mlflow:handbook@champion", base)
+
+
+def test_who_beat_the_champion_takes_its_place_and_the_report_says_so(world: State, mlflow: Any) -> None:
+    report = train(with_champion(world, mlflow))
+    assert report["evaluation"]["corpora"]["golden.jsonl"]["against"] == "mlflow:handbook@1"
+    told = report["tracking"]
+    assert told is not None
+    assert (told["finished"], told["versions"]) == (True, {"handbook": "3"})
+    assert (told["promotion"]["promoted"], told["promotion"]["champion"]) == (True, "3")
+
+
+def test_a_champion_that_is_set_while_a_model_learns_stays(world: State, mlflow: Any) -> None:
+    class Meanwhile(Silent):
+        def start(self, stage: str, total: int) -> None:
+            if stage == "finetune":
+                mlflow.set_registered_model_alias("handbook", "champion", "2")
+
+    report = train(with_champion(world, mlflow), Meanwhile())
+    assert report["evaluation"]["corpora"]["golden.jsonl"]["against"] == "mlflow:handbook@1"
+    promotion = report["tracking"]["promotion"]
+    assert (promotion["promoted"], promotion["champion"]) == (False, "2")
+    assert "the gate compared with 1" in promotion["reason"]
