@@ -158,6 +158,7 @@ class BehaviourConfig(Section):
     evaluations: int = Field(2, gt=0)  # of the loss on the held-out part, in each epoch; a checkpoint each
     patience: int = Field(3, gt=0)  # evaluations without progress after which training ends
     judged: int = Field(200, gt=0)  # held-out examples that are answered for the judgement, at most
+    answer_tokens: int = Field(256, gt=0)  # of such an answer
     metric: Literal["format", "constraints", "exact_match", "f1", "rouge_l", "preferred"] = "format"
     general: str = ""  # path of a text file, or of a JSONL file with texts: what must not be unlearned
     general_chats: str = ""  # path of a JSONL file of chats that the base can answer

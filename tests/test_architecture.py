@@ -21,17 +21,20 @@ ONLY_IN = {  # heavy dependency: the only places that may import it
     "prefect": ("flows",),
     "psycopg": ("pipelines.index",),
     "pgvector": ("pipelines.index",),
-    "torch": ("pipelines.embed", "pipelines.finetune", "pipelines.generate"),
+    "torch": ("pipelines.embed", "pipelines.finetune", "pipelines.generate", "pipelines.tune"),
     "sentence_transformers": ("pipelines.embed", "pipelines.finetune"),
-    "datasets": ("pipelines.finetune",),
-    "peft": ("pipelines.finetune", "pipelines.generate"),
+    "datasets": ("pipelines.finetune", "pipelines.tune"),
+    "peft": ("pipelines.finetune", "pipelines.generate", "pipelines.tune"),
     "unstructured": ("pipelines.parse",),
     "click": ("pipelines.cli",),
     "rich": ("pipelines.cli",),
     "dvc": ("pipelines.record",),
 }
 HEAVY = ("torch", "unstructured", "prefect", "dvc", "mlflow", "sentence_transformers")
-LOADS_LIBRARIES = {"pipelines.finetune.trainer"}  # imported when training begins: its libraries write files themselves
+LOADS_LIBRARIES = {
+    "pipelines.finetune.trainer",
+    "pipelines.tune.trainer",
+}  # imported when training begins: its libraries write files themselves
 LONGEST_MODULE = 400
 MAY_SUPPRESS = {"pipelines.models.resolve"}  # a look-up that only makes the hint of an error better
 

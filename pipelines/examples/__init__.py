@@ -7,8 +7,9 @@
 
 from pathlib import Path
 
-from pipelines.examples.rows import Chat, Example, Message, Messages, Preference, read_examples, write_examples
+from pipelines.examples.rows import Chat, Example, Messages, Preference, read_examples, write_examples
 from pipelines.files import Workspace
+from pipelines.generate import Message
 
 __all__ = [
     "HELD_OUT",

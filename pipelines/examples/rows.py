@@ -17,17 +17,12 @@ from typing import Any
 
 from pipelines.errors import InputError
 from pipelines.files import atomic_file
+from pipelines.generate import Message
 from pipelines.model import canonical_json
 from pipelines.pairs.rows import Flaw, lines
 
 ROLES = ("system", "user", "assistant", "tool")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    role: str
-    content: str
 
 
 Messages = tuple[Message, ...]

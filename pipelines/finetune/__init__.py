@@ -8,6 +8,7 @@ The model is there whole or not at all.
 - `trainer.py`: the training itself, with sentence-transformers
 - `checkpoints.py`: which checkpoint is whole
 - `teacher.py`: scores of a stronger model, to be learned
+- `teller.py`: what is told while it goes on
 - `facts.py`: what `data/models/NAME/training.json` says
 """
 
@@ -34,9 +35,12 @@ __all__ = [
     "FinetuneReport",
     "Log",
     "base_of",
+    "checkpoints_folder",
     "fingerprint",
+    "make_room",
     "model_folder",
     "opened",
+    "put",
     "read_facts",
     "run",
 ]
@@ -110,7 +114,7 @@ def run(
     train, held_out = (pairs_folder(workspace, name) / file for file in (TRAIN, HELD_OUT))
     refuse(train, check_for(config, workspace, train, against=held_out))
     place = checkpoints_folder(workspace, name, made_of)
-    _make_room(base, place)
+    make_room(base.directory, place)
 
     try:
         from pipelines.finetune.trainer import train as training  # torch
@@ -139,7 +143,7 @@ def run(
         history=trained.history,
         seconds=round(trained.seconds, 1),
     )
-    _put(trained.directory, target, facts)
+    put(trained.directory, target, facts)
     shutil.rmtree(place)
     return FinetuneReport(target, True, facts, time.perf_counter() - began)
 
@@ -153,7 +157,7 @@ def checkpoints_folder(workspace: Workspace, name: str, made_of: str) -> Path:
     return place
 
 
-def _put(made: Path, target: Path, facts: Facts) -> None:
+def put(made: Path, target: Path, facts: Facts) -> None:
     """The whole model in the place of the old one."""
     write_facts(made, facts)
     failpoint("finetune.saved")
@@ -166,10 +170,11 @@ def _put(made: Path, target: Path, facts: Facts) -> None:
     failpoint("finetune.put")
 
 
-def _make_room(base: EmbeddingModel, place: Path) -> None:
-    assert base.directory is not None
+def make_room(base: Path | None, place: Path) -> None:
+    """Make the directory of the checkpoints. Raises `InputError` where the disk is too full for the model `base`."""
+    assert base is not None
     place.mkdir(parents=True, exist_ok=True)
-    needed = ROOM * sum(path.stat().st_size for path in base.directory.rglob("*.safetensors"))
+    needed = ROOM * sum(path.stat().st_size for path in base.rglob("*.safetensors"))
     free = shutil.disk_usage(place).free
     if free < needed:
         raise InputError(

@@ -18,20 +18,21 @@ import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer import evaluation, losses
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, PrinterCallback
 from transformers.utils import logging
 
 from pipelines.config import Config, FinetuneConfig
-from pipelines.failpoints import failpoint
 from pipelines.files import Workspace
-from pipelines.finetune.checkpoints import last_whole, mark_whole
+from pipelines.finetune.checkpoints import last_whole
 from pipelines.finetune.log import Log
+from pipelines.finetune.teller import Teller
 from pipelines.models import EmbeddingModel
 from pipelines.pairs import Pair
 from pipelines.progress import Progress
 
 LOGGED = 50  # times that the loss is logged
 METRIC = "eval_held_out_cosine_ndcg@10"
+TOLD = {**{name: name for name in ("loss", "learning_rate", "grad_norm")}, METRIC: "held_out/ndcg@10"}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 LORA_LAYERS = ["query", "key", "value", "dense"]  # of BERT; others by PEFT's own list
 
@@ -83,7 +84,7 @@ def train(
             train_dataset=rows,
             loss=_loss(model, settings, teaches=teaches),
             evaluator=evaluator,
-            callbacks=[_Teller(log, progress), *([EarlyStoppingCallback(settings.patience)] if evaluator else [])],
+            callbacks=[Teller(log, progress, TOLD), *([EarlyStoppingCallback(settings.patience)] if evaluator else [])],
         )
         trainer.remove_callback(PrinterCallback)  # on stdout
         checkpoint = last_whole(place)
@@ -141,32 +142,6 @@ def _arguments(
         report_to="none",
         dataloader_pin_memory=False,
     )
-
-
-class _Teller(TrainerCallback):
-    """Progress, curves, and the mark of a whole checkpoint."""
-
-    def __init__(self, log: Log, progress: Progress) -> None:
-        self._log, self._progress = log, progress
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        self._progress.start("finetune", state.max_steps)
-        self._progress.advance(state.global_step)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        failpoint("finetune.step")
-        self._progress.advance()
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **rest: Any) -> None:
-        values = {name: value for name, value in (logs or {}).items() if name in ("loss", "learning_rate", "grad_norm")}
-        values |= {"held_out/ndcg@10": logs[METRIC]} if logs and METRIC in logs else {}
-        if values:
-            self._log.metrics(values, state.global_step)
-
-    def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        failpoint("finetune.checkpoint")
-        mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-        failpoint("finetune.checkpointed")
 
 
 def _dataset(pairs: Sequence[Pair], config: Config, workspace: Workspace, base: EmbeddingModel) -> tuple[Dataset, bool]:

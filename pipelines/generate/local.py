@@ -37,10 +37,10 @@ class LocalModel:
         if config.threads:
             torch.set_num_threads(config.threads)
         self._config = config
-        self._name, self._window = model.name, model.window
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._name, self.window = model.name, model.window
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            self._tokenizer, self._model = _loaded(model, self._device)
+            self._tokenizer, self.weights = _loaded(model, self.device)
         except ConfigError:
             raise
         except Exception as error:  # whatever a library says about files that it cannot use
@@ -48,15 +48,15 @@ class LocalModel:
                 f"{model.name} cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
                 hint="choose a model that AutoModelForCausalLM loads without code of its own",
             ) from error
-        self._ends = _end_tokens(self._model, self._tokenizer)
-        self._pad = next(iter(sorted(self._ends)), 0)
-        self._model.generation_config = self._decoding()
+        self._ends = _end_tokens(self.weights, self._tokenizer)
+        self._pad = self.end
+        self.weights.generation_config = self._decoding()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        del self._model
+        del self.weights
 
     def complete(self, conversations: Iterable[Conversation], max_tokens: int | None = None) -> Iterator[Completion]:
         limit = max_tokens or self._config.max_tokens
@@ -94,24 +94,43 @@ class LocalModel:
                 unwanted.append(True)
             done.result()
 
+    @property
+    def end(self) -> int:
+        """The token that ends a text."""
+        return min(self._ends, default=0)
+
+    def prompt_ids(self, conversation: Conversation) -> list[int]:
+        """The tokens of a conversation, up to where the answer begins."""
+        if self._tokenizer.chat_template:
+            return list(self._tokenizer(self._templated(conversation), add_special_tokens=False)["input_ids"])
+        return list(self._tokenizer(plain(conversation))["input_ids"])
+
+    def text_ids(self, text: str) -> list[int]:
+        """The tokens of a text, and nothing around them."""
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def answered_ids(self, conversation: Conversation, answer: str) -> list[int]:
+        """The tokens of a conversation with an answer, and what ends it."""
+        if self._tokenizer.chat_template:
+            whole = self._templated([*conversation, Message("assistant", answer)], answered=True)
+            return list(self._tokenizer(whole, add_special_tokens=False)["input_ids"])
+        return [*self._tokenizer(f"{plain(conversation)} {answer}")["input_ids"], self.end]
+
     def _prompt(self, conversation: Conversation, limit: int) -> list[int]:
         """Token ids. Raises `InputError` where the model could not read them and write `limit` more."""
-        if self._tokenizer.chat_template:
-            ids = self._tokenizer(self._templated(conversation), add_special_tokens=False)["input_ids"]
-        else:
-            ids = self._tokenizer(plain(conversation))["input_ids"]
-        if len(ids) + limit > self._window:
+        ids = self.prompt_ids(conversation)
+        if len(ids) + limit > self.window:
             raise InputError(
                 f"a conversation has {len(ids):,} tokens, its answer may have {limit:,}, and {self._name} holds"
-                f" {self._window:,}",
+                f" {self.window:,}",
                 hint="lower generate.max_tokens, or choose a model with a larger window",
             )
-        return list(ids)
+        return ids
 
-    def _templated(self, conversation: Conversation) -> str:
+    def _templated(self, conversation: Conversation, *, answered: bool = False) -> str:
         def text(messages: Sequence[Message]) -> str:
             rows = [asdict(message) for message in messages]
-            return str(self._tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True))
+            return str(self._tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=not answered))
 
         try:
             return text(conversation)
@@ -124,8 +143,8 @@ class LocalModel:
         ids = torch.tensor([[self._pad] * (length - len(prompt)) + prompt for prompt in prompts])
         mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         with torch.inference_mode():
-            found: torch.Tensor = self._model.generate(
-                input_ids=ids.to(self._device), attention_mask=mask.to(self._device), max_new_tokens=limit, **more
+            found: torch.Tensor = self.weights.generate(
+                input_ids=ids.to(self.device), attention_mask=mask.to(self.device), max_new_tokens=limit, **more
             )
         return found
 
@@ -162,23 +181,30 @@ def _without_system(conversation: Conversation) -> list[Message]:
 
 def _loaded(model: Generator, device: str) -> tuple[Any, Any]:
     """Tokenizer and weights, with an adapter merged into them."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    kept = {"local_files_only": True, "trust_remote_code": False}
-    tokenizer = AutoTokenizer.from_pretrained(str(model.tokenizer), **kept)
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    whole: Any = AutoModelForCausalLM.from_pretrained(str(model.directory), use_safetensors=True, dtype=dtype, **kept)
-    if model.adapter is not None:
-        try:
-            from peft import PeftModel
-        except ImportError:
-            raise ConfigError(
-                f"{model.name} is an adapter, and PEFT is not installed", hint="pip install 'snapdex[train]'"
-            ) from None
-        whole = PeftModel.from_pretrained(whole, str(model.adapter)).merge_and_unload()
+    tokenizer = AutoTokenizer.from_pretrained(str(model.tokenizer), local_files_only=True, trust_remote_code=False)
+    whole = open_weights(model, torch.bfloat16 if device == "cuda" else torch.float32)
     return tokenizer, whole.to(device).eval()
+
+
+def open_weights(model: Generator, dtype: torch.dtype, **more: Any) -> Any:
+    """The model of transformers, an adapter merged into its base. Raises `ConfigError` for one without PEFT."""
+    from transformers import AutoModelForCausalLM
+
+    kept = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    whole: Any = AutoModelForCausalLM.from_pretrained(str(model.directory), dtype=dtype, **kept, **more)
+    if model.adapter is None:
+        return whole
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise ConfigError(
+            f"{model.name} is an adapter, and PEFT is not installed", hint="pip install 'snapdex[train]'"
+        ) from None
+    return PeftModel.from_pretrained(whole, str(model.adapter)).merge_and_unload()
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> set[int]:

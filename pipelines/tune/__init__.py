@@ -1,0 +1,134 @@
+"""tune: a language model that has learned a behaviour from examples.
+
+    data/examples/NAME + base model  -->  data/models/NAME
+
+What `pipelines.finetune` does for embedding models, and as it does it: training goes on from its last whole checkpoint
+and ends with the same weights as without an interruption, and the model is there whole or not at all.
+
+- `trainer.py`: the training itself, with TRL and PEFT
+"""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+from pipelines.config import BehaviourConfig, Config
+from pipelines.errors import ConfigError, InputError
+from pipelines.examples import HELD_OUT, TRAIN, examples_folder, read_examples
+from pipelines.files import Workspace, atomic_write, file_sha256
+from pipelines.finetune import (
+    Facts,
+    FinetuneReport,
+    Log,
+    checkpoints_folder,
+    make_room,
+    model_folder,
+    put,
+    read_facts,
+)
+from pipelines.finetune.log import Unlogged
+from pipelines.model import canonical_json, digest
+from pipelines.models import Generator, resolve_generator
+from pipelines.models.folder import ADAPTER
+from pipelines.progress import Progress, Silent
+
+__all__ = ["base_of", "fingerprint", "run", "section_of"]
+
+JUDGING = {
+    "metric",
+    "judged",
+    "answer_tokens",
+    "general",
+    "general_chats",
+    "forgetting",
+}  # parameters that the weights do not depend on
+DATA = {"data", "evaluation", "checks", "held_out", "base"}  # and those that are hashed by what they name
+
+
+def section_of(config: Config, kind: str) -> BehaviourConfig:
+    """The parameters of `sft` or of `dpo`."""
+    return config.dpo if kind == "dpo" else config.sft
+
+
+def base_of(config: Config, workspace: Workspace, kind: str) -> Generator:
+    """The model that training begins with. Raises `ConfigError` for one without weights here."""
+    name = section_of(config, kind).base or config.generate.model
+    model = resolve_generator(config.generate.model_copy(update={"model": name}), workspace)
+    if model.directory is None:
+        raise ConfigError(f"{name} cannot be fine-tuned: it has no weights here", hint=f"set {kind}.base to path:DIR")
+    return model
+
+
+def fingerprint(config: Config, workspace: Workspace, name: str, kind: str) -> str:
+    """64 hex digits over everything that decides the weights: examples, base and parameters."""
+    hashes = []
+    for file in (TRAIN, HELD_OUT):
+        path = examples_folder(workspace, name) / file
+        if not path.exists():
+            raise InputError(
+                f"there is no {path}", hint=f"make it with: python -m pipelines.examples --model {name} --kind {kind}"
+            )
+        hashes.append(file_sha256(path))
+    params = section_of(config, kind).model_dump(exclude=JUDGING | DATA)
+    base = base_of(config, workspace, kind)
+    return digest("tune 1", kind, *hashes, base.revision, canonical_json(params)).hex()
+
+
+def run(
+    config: Config,
+    workspace: Workspace,
+    name: str,
+    kind: str,
+    *,
+    log: Log | None = None,
+    progress: Progress | None = None,
+) -> FinetuneReport:
+    """Train `data/models/NAME` from its examples; nothing to do where it was made of the same things before.
+
+    kind: `sft` or `dpo`, the section with the parameters. Raises `InputError` where there is nothing to learn from.
+    """
+    began = time.perf_counter()
+    settings, base = section_of(config, kind), base_of(config, workspace, kind)
+    made_of = fingerprint(config, workspace, name, kind)
+    target = model_folder(workspace, name)
+    known = read_facts(target)
+    if known is not None and known.fingerprint == made_of:
+        shutil.rmtree(checkpoints_folder(workspace, name, made_of), ignore_errors=True)  # of a kill after the last step
+        return FinetuneReport(target, False, known, time.perf_counter() - began)
+    place = checkpoints_folder(workspace, name, made_of)
+    make_room(base.directory, place)
+    try:
+        from pipelines.tune.trainer import train  # torch
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"training needs {error.name}", hint="pip install 'snapdex[train]'") from error
+
+    files = (examples_folder(workspace, name) / file for file in (TRAIN, HELD_OUT))
+    examples, held_out = (list(read_examples(path)) for path in files)
+    trained = train(
+        base, examples, held_out, settings, config.generate.threads, place, log or Unlogged(), progress or Silent()
+    )
+    facts = Facts(
+        name=name,
+        fingerprint=made_of,
+        base=base.name,
+        base_revision=base.revision,
+        parameters=settings.model_dump(mode="json"),
+        pairs=trained.examples,
+        steps=trained.steps,
+        best_step=trained.best_step,
+        history=trained.history,
+        seconds=round(trained.seconds, 1),
+    )
+    _name_base(trained.directory, base)
+    put(trained.directory, target, facts)
+    shutil.rmtree(place)
+    return FinetuneReport(target, True, facts, time.perf_counter() - began)
+
+
+def _name_base(made: Path, base: Generator) -> None:
+    """Let an adapter name its base as our parameters do, instead of by a directory of this machine."""
+    path = made / ADAPTER
+    if path.exists():
+        config = json.loads(path.read_text("utf-8"))
+        atomic_write(path, json.dumps(config | {"base_model_name_or_path": base.name}, indent=1) + "\n")
