@@ -99,12 +99,7 @@ def _ladder(report: Report, config: Config, workspace: Workspace, claims: Path) 
     """Dense and hybrid search, before and after the index is embedded anew."""
     queries = [query for query in read_golden(claims) if query.answerable]
     for label, model in (("minilm", "minilm"), ("fine-tuned", f"path:{finetune.model_folder(workspace, 'seed-0')}")):
-        changed = config.model_copy(
-            update={
-                "embed": config.embed.model_copy(update={"model": model}),
-                "gate": config.gate.model_copy(update={"golden": ""}),
-            }
-        )
+        changed = config.with_model(model).model_copy(update={"gate": config.gate.model_copy(update={"golden": ""})})
         version = ingest.run(changed, workspace, sources=[str(claims / "corpus.jsonl")], base=Path("/"))["version"]
         for mode in ("dense", "hybrid"):
             search = changed.search.model_copy(update={"mode": mode})

@@ -11,6 +11,7 @@ from flows.retries import stage
 from pipelines import operate, quality
 from pipelines.evaluate.page import WORST
 from pipelines.evaluate.page import page as evaluation_page
+from pipelines.markdown import cell
 from pipelines.quality import Drift
 from pipelines.tracking import Dataset
 
@@ -75,8 +76,8 @@ def page(found: Drift, name: str, metric: str, rows: list[reporting.Row]) -> str
         for row in rows
     )
     worst = "".join(
-        f"| {reporting.cell(each.question)} | {each.metrics[metric]:.2f} | {reporting.cell(', '.join(each.expected))} |"
-        f" {reporting.cell(', '.join(hit.document for hit in each.returned)) or 'nothing'} |\n"
+        f"| {cell(each.question)} | {each.metrics[metric]:.2f} | {cell(', '.join(each.expected))} |"
+        f" {cell(', '.join(hit.document for hit in each.returned)) or 'nothing'} |\n"
         for each in found.now.failed(metric)[:WORST]
     )
     return (

@@ -60,7 +60,7 @@ def finetune(
     synced = sync_journals(workspace) if tracking.is_configured() else []
     seconds = time.monotonic() - began
     report = training.report_of(workspace, name, key, made, trained, measured, synced, seconds=seconds)
-    card = evaluate_model.metrics_file(workspace, name).with_suffix(".md").read_text("utf-8")
+    card = evaluate_model.card_file(workspace, name).read_text("utf-8")
     create_markdown_artifact(card, key=reporting.key("model", config))
     if reindex and report["passed"]:
         ingest(home, overrides=[*(overrides or []), f"embed.model=mlflow:{name}@champion"], index=config.index.name)

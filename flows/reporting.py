@@ -245,11 +245,6 @@ def links(version: Version, tracked: tracking.Tracked | None) -> str:
     return f"| lineage | |\n|---|---|\n{known}" if known else ""
 
 
-def cell(text: str) -> str:
-    """Text that stays within its cell of a Markdown table."""
-    return " ".join(text.replace("|", "\\|").split())
-
-
 def compared(now: dict[str, float], then: dict[str, float]) -> list[Row]:
     """Metrics side by side, those that both have with their difference."""
     return [

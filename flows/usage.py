@@ -10,6 +10,7 @@ from flows import events, reporting
 from flows.retries import stage
 from pipelines import operate
 from pipelines.index.retrievals import Usage
+from pipelines.markdown import cell
 
 read_usage = stage("usage", operate.usage)
 
@@ -37,8 +38,8 @@ def page(found: Usage) -> str:
         f"| {each.week} | {each.searches:,} | {each.unanswered:.1%} | {each.p50_ms:.1f} | {each.p95_ms:.1f} |\n"
         for each in found.weeks
     )
-    returned = "".join(f"| {each.searches:,} | {reporting.cell(each.document)} |\n" for each in found.returned)
-    never = "".join(f"- {reporting.cell(document)}\n" for document in found.never)
+    returned = "".join(f"| {each.searches:,} | {cell(each.document)} |\n" for each in found.returned)
+    never = "".join(f"- {cell(document)}\n" for document in found.never)
     first = f", the first {len(found.never)}" if found.never_count > len(found.never) else ""
     if not weeks:
         return f"# {found.index}\n\nNo search was logged since {found.since}.\n"

@@ -22,7 +22,7 @@ Fine-tuning, which begins and ends with the index:
     version + judgements --pairs--> data/pairs --finetune--> data/models --evaluate_model--> candidate, or champion
 
     training.py    runs these in order                 pairs/ finetune/ evaluate_model/    the stages
-    tracking/      runs and models in MLflow, by way of a journal
+    model_stage.py their command line                  tracking/      runs and models in MLflow, by way of a journal
 
 Beside the main job:
 
@@ -32,6 +32,6 @@ Beside the main job:
     prune.py       give back what nothing needs        erase/        one document, everywhere
     failpoints.py  where tests end the process         erased.py     what must not come back
     operate.py     forget, roll back, note a run, each in one call
-    logs.py        what happened, as JSON
+    logs.py        what happened, as JSON              markdown.py    what tables of ours may hold
     services/      `snapdex up`: the servers and the worker of one machine, kept running
 """

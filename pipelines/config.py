@@ -242,6 +242,11 @@ class Config(Section):
         """The same parameters with another `embed.model`."""
         return self.model_copy(update={"embed": self.embed.with_model(name)})
 
+    @property
+    def base(self) -> EmbedConfig:
+        """The model that fine-tuning begins with."""
+        return self.embed.with_model(self.finetune.base or self.embed.model)
+
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     """The parameters in `path`, with `section.key=value` overrides on top.

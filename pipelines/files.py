@@ -5,16 +5,18 @@ and never changed; new rows go into new segments. A *manifest* is a small sorted
 the present state. Segments may differ with history, manifests do not.
 """
 
+import fcntl
 import hashlib
 import io
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +30,7 @@ SCHEMA = pa.schema(
 SEGMENT_BYTES = 32 * 2**20  # a writer flushes at this size: small enough to hold, large enough to keep files few
 GROUP_BYTES = 4 * 2**20  # a row group, the least that a read has to decompress
 READ_BATCH_ROWS = 512
+LOCK_SECONDS = 0.05  # between two looks at a lock
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:
@@ -63,6 +66,20 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flocked(file: IO[Any], wait_seconds: float = 0) -> bool:
+    """Whether the lock on this file could be had in that time. The kernel frees it when its holder is killed."""
+    give_up = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                return False
+            time.sleep(LOCK_SECONDS)
+        else:
+            return True
 
 
 _SEAL = "#sha256 "  # begins the last line of a manifest

@@ -3,7 +3,6 @@
 The stages in order, as plain functions; `flows/ingest.py` runs the same ones as Prefect tasks.
 """
 
-import fcntl
 import shutil
 import tempfile
 import time
@@ -17,15 +16,13 @@ from pipelines import chunk, collect, embed, evaluate, index, logs, parse
 from pipelines.config import Config
 from pipelines.errors import ConflictError, InputError
 from pipelines.estimate import estimate, remember_rate
-from pipelines.files import Workspace
+from pipelines.files import Workspace, flocked
 from pipelines.manifests import read_chunks
 from pipelines.model import Quarantined
 from pipelines.models import pinned
 from pipelines.progress import Progress, Silent
 from pipelines.quality import adopt, check_gate, measure, measured
 from pipelines.record import Place, begin_record, complete_record
-
-LOCK_SECONDS = 0.5  # between two looks at the lock of a workspace
 
 
 @dataclass(frozen=True)
@@ -337,17 +334,9 @@ def locked(workspace: Workspace, wait_seconds: float = 0) -> Iterator[None]:
     Raises `ConflictError` when another run has it for longer than `wait_seconds`.
     """
     workspace.state.mkdir(parents=True, exist_ok=True)
-    give_up = time.monotonic() + wait_seconds
     with (workspace.state / "run.lock").open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                left = give_up - time.monotonic()
-                if left <= 0:
-                    raise ConflictError(
-                        "another run works in this workspace", hint="wait for it to end, or use a workspace of its own"
-                    ) from None
-            time.sleep(min(LOCK_SECONDS, left))
+        if not flocked(file, wait_seconds):
+            raise ConflictError(
+                "another run works in this workspace", hint="wait for it to end, or use a workspace of its own"
+            )
         yield

@@ -4,7 +4,6 @@ The stages in order, as plain functions; `flows/finetune.py` runs the same ones 
 a journal, which `pipelines.tracking` sends to MLflow when it is there.
 """
 
-import fcntl
 import json
 import re
 import time
@@ -17,7 +16,7 @@ from pipelines import evaluate_model, finetune, tracking
 from pipelines.config import Config
 from pipelines.errors import ConflictError, GateFailed
 from pipelines.evaluate_model import ModelReport
-from pipelines.files import Workspace, file_sha256
+from pipelines.files import Workspace, file_sha256, flocked
 from pipelines.finetune import FinetuneReport, base_of
 from pipelines.ingest import locked, with_pinned_model
 from pipelines.model import digest
@@ -61,10 +60,8 @@ def turn(workspace: Workspace, name: str) -> Iterator[None]:
     place = workspace.state / "finetune"
     place.mkdir(parents=True, exist_ok=True)
     with (place / f"{name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConflictError(f"{name} is being trained by another process", hint="wait for it to end") from None
+        if not flocked(file):
+            raise ConflictError(f"{name} is being trained by another process", hint="wait for it to end")
         yield
 
 
@@ -158,7 +155,7 @@ def conclude(
     journal.tags(decision)
     for path in (evaluate_model.metrics_file(workspace, name), trained.directory / finetune.FILE):
         journal.file(path)
-    card = evaluate_model.metrics_file(workspace, name).with_suffix(".md").read_text("utf-8")
+    card = evaluate_model.card_file(workspace, name).read_text("utf-8")
     journal.text("model.md", card)
     journal.model(trained.directory, finetune.opened(trained.directory))
     journal.register(name, card, decision)

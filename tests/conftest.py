@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pipelines.index.db import connect
 from pipelines.index.migrate import migrate
 from pipelines.index.server import DATABASE, EmbeddedServer
+from tests.index.state import State
 
 Databases = Callable[..., AbstractContextManager[str]]
 
@@ -65,6 +66,12 @@ def database(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     with databases() as url:
         monkeypatch.setenv("SNAPDEX_DATABASE_URL", url)
         yield url
+
+
+@pytest.fixture
+def state(tmp_path: Path, database: str) -> State:
+    """A workspace without documents and a database without an index."""
+    return State.make(tmp_path / "workspace", database)
 
 
 @pytest.fixture

@@ -38,15 +38,15 @@ def check(settings: Settings, file: Path, against: Path | None, model: str | Non
     \b
     snapdex finetune check pairs.jsonl --against held-out.jsonl
     """
+    from pipelines.models import resolve_model
     from pipelines.pairs import check_for
 
-    config = settings.config
-    read_by = model or config.finetune.base or config.embed.model
-    config = config.model_copy(update={"finetune": config.finetune.model_copy(update={"base": read_by})})
-    checked = check_for(config, settings.workspace, file, against=against)
+    base = settings.config.base
+    read_by = base.with_model(model) if model else base
+    checked = check_for(file, resolve_model(read_by, settings.workspace), against=against)
     if settings.json:
         emit_json(
-            {"file": str(file), "against": str(against) if against else None, "model": read_by}
+            {"file": str(file), "against": str(against) if against else None, "model": read_by.model}
             | {"errors": checked.errors, "warnings": checked.warnings, "counts": checked.counts}
             | {"statistics": checked.statistics, "findings": [asdict(each) for each in checked.findings]}
         )

@@ -51,12 +51,15 @@ def splits_of(path: Path) -> list[str]:
 def golden_queries(config: GateConfig, root: Path) -> list[Query]:
     """The golden set that `gate.golden` names, from the workspace's `root`; none where it is unset or an empty file.
 
-    DVC depends on the file by its name, so it exists before there are questions. Raises what `read_golden` raises.
+    Raises what `read_golden` raises.
     """
     path = root / config.golden
-    if not config.golden or (path.is_file() and not path.read_bytes().strip()):
-        return []
-    return read_golden(path)
+    return [] if not config.golden or is_empty(path) else read_golden(path)
+
+
+def is_empty(path: Path) -> bool:
+    """Whether nothing stands in the file: DVC depends on it by its name, so it exists before there are questions."""
+    return path.is_file() and not path.read_bytes().strip()
 
 
 def training_queries(config: GateConfig, root: Path) -> list[Query]:

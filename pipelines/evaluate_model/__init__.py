@@ -13,7 +13,6 @@ models can take part: the candidate, the one that serves (`embed.model`) and the
 
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from pipelines.models import EmbeddingModel, resolve_model
 from pipelines.pairs import HELD_OUT, TRAIN, pairs_folder
 from pipelines.progress import Progress, Silent
 
-__all__ = ["Decision", "ModelReport", "Result", "conditions", "metrics_file", "run"]
+__all__ = ["Decision", "ModelReport", "Result", "card_file", "conditions", "metrics_file", "run"]
 
 
 @dataclass(frozen=True)
@@ -53,28 +52,25 @@ class Result:
     unseen: Comparison | None
 
     def to_json(self) -> dict[str, Any]:
-        low, high = self.comparison.confidence.get(METRIC, (0.0, 0.0))
         found: dict[str, Any] = {
             "queries": self.comparison.queries,
             "passages": self.passages,
             "against": self.against,
             "before": self.before.metrics.get(METRIC, 0.0),
             "after": self.after.metrics.get(METRIC, 0.0),
-            "difference": self.comparison.difference.get(METRIC, 0.0),
-            "low": low,
-            "high": high,
+            **_difference(self.comparison),
             "wins": self.comparison.wins,
             "losses": self.comparison.losses,
         }
         if self.unseen is not None and self.unseen.queries:
-            low, high = self.unseen.confidence[METRIC]
-            found["unseen"] = {
-                "queries": self.unseen.queries,
-                "difference": self.unseen.difference[METRIC],
-                "low": low,
-                "high": high,
-            }
+            found["unseen"] = {"queries": self.unseen.queries, **_difference(self.unseen)}
         return found
+
+
+def _difference(comparison: Comparison) -> dict[str, float]:
+    """The mean, and the ends of its interval; zeros where nothing was compared."""
+    low, high = comparison.confidence.get(METRIC, (0.0, 0.0))
+    return {"difference": comparison.difference.get(METRIC, 0.0), "low": low, "high": high}
 
 
 @dataclass(frozen=True)
@@ -111,9 +107,14 @@ def metrics_file(workspace: Workspace, name: str) -> Path:
     return workspace.root / "data" / "metrics" / "models" / f"{name}.json"
 
 
+def card_file(workspace: Workspace, name: str) -> Path:
+    """The model's page."""
+    return metrics_file(workspace, name).with_suffix(".md")
+
+
 def conditions(config: Config, workspace: Workspace, name: str) -> str:
     """64 hex digits over what a measurement depends on beside the model: questions, passages, the other models."""
-    parts = [_model(config, workspace, config.embed.model).space, base_of(config, workspace).space]
+    parts = [resolve_model(config.embed, workspace).space, base_of(config, workspace).space]
     golden = golden_queries(config.gate, workspace.root)
     parts += [canonical_json([query.text, query.relevant]) for query in golden]
     parts += [file_sha256(pairs_folder(workspace, name) / file) for file in (TRAIN, HELD_OUT)]
@@ -138,8 +139,8 @@ def run(config: Config, workspace: Workspace, name: str, *, progress: Progress |
     known = _known(workspace, name)
     if known.items() >= of.items():
         return ModelReport(known, False, time.perf_counter() - began)
-    candidate = _model(config, workspace, f"path:{model_folder(workspace, name)}")
-    serving, base = _model(config, workspace, config.embed.model), base_of(config, workspace)
+    candidate = resolve_model(config.embed.with_model(f"path:{model_folder(workspace, name)}"), workspace)
+    serving, base = resolve_model(config.embed, workspace), base_of(config, workspace)
     home = in_domain(config, workspace, name)
     others = [off_domain(workspace.root / place) for place in config.evaluate_model.off_domain]
     progress.start("evaluate_model", 2 * sum(len(corpus.passages) for corpus in (home, *others)))
@@ -155,7 +156,7 @@ def run(config: Config, workspace: Workspace, name: str, *, progress: Progress |
         "forgetting": decision.forgetting,
         "corpora": {result.corpus: result.to_json() for result in results},
     }
-    atomic_write(metrics_file(workspace, name).with_suffix(".md"), page(name, results, decision, facts, config))
+    atomic_write(card_file(workspace, name), page(name, results, decision, facts, config))
     atomic_write(metrics_file(workspace, name), json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     return ModelReport(found, True, time.perf_counter() - began)
 
@@ -165,11 +166,7 @@ def _known(workspace: Workspace, name: str) -> dict[str, Any]:
         found = json.loads(metrics_file(workspace, name).read_text("utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-    return found if isinstance(found, dict) and metrics_file(workspace, name).with_suffix(".md").exists() else {}
-
-
-def _model(config: Config, workspace: Workspace, name: str) -> EmbeddingModel:
-    return resolve_model(config.embed.model_copy(update={"model": name}), workspace)
+    return found if isinstance(found, dict) and card_file(workspace, name).exists() else {}
 
 
 def _compared(
@@ -196,5 +193,5 @@ def _compared(
     )
 
 
-def _without(evaluation: Evaluation, seen: Sequence[str] | frozenset[str]) -> Evaluation:
+def _without(evaluation: Evaluation, seen: frozenset[str]) -> Evaluation:
     return Evaluation({}, {}, [each for each in evaluation.asked if each.id not in seen])

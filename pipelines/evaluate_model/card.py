@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from pipelines.config import Config
 from pipelines.evaluate_model.decide import METRIC, Decision
 from pipelines.finetune import Facts
+from pipelines.markdown import cell
 
 if TYPE_CHECKING:
     from pipelines.evaluate_model import Result
@@ -58,12 +59,8 @@ def _changed(result: "Result", title: str, *, worse: bool) -> str:
     if not found:
         return ""
     rows = "".join(
-        f"| {_cell(each.after.question)} | {each.difference:+.2f} | {_cell(', '.join(each.after.expected))} |"
-        f" {_cell(each.after.returned[0].document) if each.after.returned else 'nothing'} |\n"
+        f"| {cell(each.after.question)} | {each.difference:+.2f} | {cell(', '.join(each.after.expected))} |"
+        f" {cell(each.after.returned[0].document) if each.after.returned else 'nothing'} |\n"
         for each in found
     )
     return f"{title}| question | {METRIC} | answered by | first hit now |\n|---|---|---|---|\n{rows}\n"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")

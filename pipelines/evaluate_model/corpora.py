@@ -61,7 +61,8 @@ def in_domain(config: Config, workspace: Workspace, name: str) -> Corpus:
             "there are no questions to judge the model by", hint="set gate.golden, or pairs.held_out above 0"
         )
     texts = {digest(pair.positive).hex(): pair.positive for pair in held_out}
-    rest = [each for each in _chunks(config, workspace, set()) if each.text not in texts.values()]
+    known = set(texts.values())
+    rest = [each for each in _chunks(config, workspace, set()) if each.text not in known]
     relevant: dict[str, dict[str, int]] = {}
     for pair in held_out:
         relevant.setdefault(pair.query, {})[digest(pair.positive).hex()] = 1

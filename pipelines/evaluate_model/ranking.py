@@ -25,7 +25,7 @@ def evaluated(
     """Every question of the corpus, over all its passages, by cosine similarity of vectors as they are stored."""
     encoder = load_encoder(model, config)
     known = _stored(workspace, corpus, model)
-    questions = {query.text: number for number, query in enumerate(corpus.queries)}
+    questions = {text: number for number, text in enumerate(dict.fromkeys(query.text for query in corpus.queries))}
     asked = _unit(encoder.encode_queries(_fitting(list(questions), model)))
     best = np.full((len(questions), DEPTH), -1, np.int64)
     scores = np.full((len(questions), DEPTH), -np.inf, np.float32)
@@ -38,10 +38,9 @@ def evaluated(
         scores, best = np.take_along_axis(together, order, axis=1), np.take_along_axis(places, order, axis=1)
         at += len(block)
         progress.advance(len(block))
-    row = {text: number for number, text in enumerate(questions)}
 
     def search(text: str, k: int) -> Answer:
-        number = row[text]
+        number = questions[text]
         hits = [
             Hit(passage.document, passage.shown, (), float(score))
             for place, score in zip(best[number, :k], scores[number, :k], strict=True)

@@ -67,11 +67,11 @@ def model_folder(workspace: Workspace, name: str) -> Path:
 
 def base_of(config: Config, workspace: Workspace) -> EmbeddingModel:
     """The model that training begins with. Raises `ConfigError` for one without weights."""
-    name = config.finetune.base or config.embed.model
-    model = resolve_model(config.embed.model_copy(update={"model": name}), workspace)
+    model = resolve_model(config.base, workspace)
     if model.directory is None:
         raise ConfigError(
-            f"{name} cannot be fine-tuned: it has no weights here", hint="set finetune.base, for instance to minilm"
+            f"{config.base.model} cannot be fine-tuned: it has no weights here",
+            hint="set finetune.base, for instance to minilm",
         )
     return model
 
@@ -112,7 +112,7 @@ def run(
         shutil.rmtree(checkpoints_folder(workspace, name, made_of), ignore_errors=True)  # of a kill after the last step
         return FinetuneReport(target, False, known, time.perf_counter() - began)
     train, held_out = (pairs_folder(workspace, name) / file for file in (TRAIN, HELD_OUT))
-    refuse(train, check_for(config, workspace, train, against=held_out))
+    refuse(train, check_for(train, base, against=held_out))
     place = checkpoints_folder(workspace, name, made_of)
     make_room(base.directory, place)
 

@@ -239,16 +239,16 @@ def ensure_graph(connection: Connection, index: Index, space: Space, *, changed:
     whether vectors came since it was analyzed."""
     with connection.transaction():
         use_schema(connection, index)
-        row = connection.execute(
-            sql.SQL("SELECT count(*), (SELECT reloptions FROM pg_class WHERE oid = to_regclass(%s)) FROM {}").format(
-                sql.Identifier(space.table)
-            ),
-            [space.graph],
+        graph = connection.execute(
+            "SELECT reloptions FROM pg_class WHERE oid = to_regclass(%s)", [space.graph]
         ).fetchone()
+        if graph and not changed:
+            return
+        row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(space.table))).fetchone()
         assert row is not None
         links, width = LARGE_GRAPH if row[0] >= MANY_VECTORS else SMALL_GRAPH
-        outgrown = row[1] is not None and links == LARGE_GRAPH[0] and f"m={links}" not in row[1]
-        if changed and outgrown:
+        outgrown = graph and graph[0] is not None and links == LARGE_GRAPH[0] and f"m={links}" not in graph[0]
+        if outgrown:
             connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(space.graph)))
     method = sql.SQL("hnsw (embedding halfvec_cosine_ops) WITH (m = {}, ef_construction = {})").format(
         sql.Literal(links), sql.Literal(width)

@@ -156,7 +156,7 @@ def reranked(result: Result, model: Reranker, k: int) -> Result:
 def with_model_of(version: Version, config: Config, home: Workspace) -> Config:
     """The parameters with the model of the version. Raises `ConfigError` where this machine has another one under its
     name: vectors of two spaces are never compared."""
-    changed = config.model_copy(update={"embed": config.embed.model_copy(update={"model": version.model})})
+    changed = config.with_model(version.model)
     found = resolve_model(changed.embed, home)
     if found.space != version.space:
         raise ConfigError(

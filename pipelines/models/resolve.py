@@ -61,7 +61,7 @@ def _resolved(config: EmbedConfig, workspace: Workspace) -> EmbeddingModel:
         return _endpoint(config, workspace, rest)
     name = pinned(config.model)
     if (directory := named_folder(name, workspace)) is not None:
-        return _folder(config.model_copy(update={"model": name}), workspace, directory)
+        return _folder(config.with_model(name), workspace, directory)
     raise ConfigError(f"embed.model {config.model!r} is not known", hint=f"forms: {FORMS}")
 
 

@@ -17,10 +17,9 @@ learned from or held out.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipelines.config import Config
 from pipelines.errors import InputError
 from pipelines.files import Workspace
-from pipelines.models import load_tokenizer, resolve_model
+from pipelines.models import EmbeddingModel, load_tokenizer
 from pipelines.pairs.check import Checked, check
 from pipelines.pairs.rows import Pair, read_pairs, write_pairs
 
@@ -45,10 +44,8 @@ def pairs_folder(workspace: Workspace, name: str) -> Path:
     return workspace.root / "data" / "pairs" / name
 
 
-def check_for(config: Config, workspace: Workspace, path: Path, *, against: Path | None = None) -> Checked:
-    """What is wrong with a file of pairs, for the model that `finetune.base` or `embed.model` names."""
-    base = config.embed.model_copy(update={"model": config.finetune.base or config.embed.model})
-    model = resolve_model(base, workspace)
+def check_for(path: Path, model: EmbeddingModel, *, against: Path | None = None) -> Checked:
+    """What is wrong with a file of pairs, for the model that shall learn from it."""
     count: Callable[[Sequence[str]], Sequence[int]] = load_tokenizer(model).count
     return check(path, against=against, tokens=count, max_tokens=model.max_tokens)
 

@@ -1,35 +1,9 @@
 """python -m pipelines.pairs --model NAME --workspace DIR [--set section.key=value]"""
 
-import argparse
-import json
 import sys
-from pathlib import Path
 
-from pipelines.config import load_config
-from pipelines.errors import SnapdexError
-from pipelines.files import Workspace
-from pipelines.pairs import stage
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.pairs", description="Make the pairs that a model is fine-tuned with."
-    )
-    parser.add_argument("--model", required=True, metavar="NAME")
-    parser.add_argument("--workspace", type=Path, default=Path(), metavar="DIR")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one parameter")
-    options = parser.parse_args()
-    try:
-        workspace = Workspace(options.workspace.resolve())
-        report = stage.run(load_config(workspace.params, options.set), workspace, options.model)
-    except SnapdexError as error:
-        sys.stderr.write(f"error: {error}\nhint: {error.hint}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    sys.stdout.write(json.dumps(report.to_json(), ensure_ascii=False) + "\n")
-    return 0
-
+from pipelines.model_stage import main
+from pipelines.pairs.stage import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("pairs", run, does="Make the pairs that a model is fine-tuned with."))

@@ -1,12 +1,11 @@
 """What training pairs must not share with the file that measures what was learned."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.evaluate.check import Finding
 from pipelines.evaluate.golden import read_golden
-from pipelines.pairs.rows import Pair, lines, read_pairs
+from pipelines.pairs.rows import Pair, first_row, read_pairs
 from pipelines.pairs.text import Near, normalised
 
 
@@ -19,7 +18,7 @@ class Evaluation:
 
     def __init__(self, path: Path) -> None:
         self._name = path.name
-        golden = _is_golden(path)
+        golden = path.is_dir() or "question" in first_row(path)  # a directory is one in BEIR layout
         pairs = [] if golden else list(read_pairs(path))
         asked = [(each.line, each.text) for each in read_golden(path, drafts=True)] if golden else []
         asked += [(pair.line, pair.query) for pair in pairs]
@@ -35,15 +34,3 @@ class Evaluation:
                 yield Finding("error", pair.line, "leakage", f"the {name} {same} line {found[0]} of {self._name}")
         if line := self._groups.get(pair.group):
             yield Finding("error", pair.line, "group", f"line {line} of {self._name} is of the group {pair.group}, too")
-
-
-def _is_golden(path: Path) -> bool:
-    """Whether `path` is a golden set, by the first line that can be read; a directory is one in BEIR layout."""
-    if path.is_dir():
-        return True
-    for _, line in lines(path):
-        try:
-            return "question" in json.loads(line)
-        except (ValueError, TypeError, RecursionError):
-            continue
-    return False

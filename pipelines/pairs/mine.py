@@ -33,13 +33,13 @@ def mine(config: PairsConfig, workspace: Workspace, index: str) -> list[Wanted]:
     each = -(-config.mined // len(chosen))
     turns: list[tuple[int, bytes, Wanted]] = []
     for key, value in workspace.store("chunks").read(chosen):
-        found = sorted(_of(Revision.from_json(value), key, documents[key]), key=lambda one: digest(seed, one.query))
+        found = sorted(_of(Revision.from_json(value), documents[key]), key=lambda one: digest(seed, one.query))
         turns += [(turn, digest(seed, key), one) for turn, one in enumerate(found[: 2 * each])]
     turns.sort(key=lambda turn: turn[:2])
     return [one for _, _, one in turns[: config.mined]]
 
 
-def _of(revision: Revision, key: bytes, document: str) -> Iterator[Wanted]:
+def _of(revision: Revision, document: str) -> Iterator[Wanted]:
     seen = set()
     for chunk in revision.chunks:
         heading = _heading(revision, chunk)
@@ -50,11 +50,11 @@ def _of(revision: Revision, key: bytes, document: str) -> Iterator[Wanted]:
             and len(normalised(body).split()) >= LEAST_WORDS
         ):
             seen.add(heading)
-            yield Wanted(heading, (document,), chunk.key, key, body, "headings")
+            yield Wanted(heading, (document,), chunk.key, body, "headings")
         for match in _QUESTION.finditer(chunk.text):
             rest = chunk.text[match.end() :].strip()
             if len(normalised(rest).split()) >= LEAST_WORDS and len(match[1].split()) <= MOST_QUERY_WORDS:
-                yield Wanted(match[1], (document,), chunk.key, key, rest, "questions")
+                yield Wanted(match[1], (document,), chunk.key, rest, "questions")
 
 
 def _heading(revision: Revision, chunk: Chunk) -> str:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,16 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     yield number, line
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}", hint="name a JSONL file of pairs") from None
+
+
+def first_row(path: Path) -> dict[str, Any]:
+    """The first line that is an object, which tells pairs from a golden set; nothing where none is."""
+    for _, line in lines(path):
+        with suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict):
+                return row
+    return {}
 
 
 def parse(line: bytes, number: int) -> Pair | list[Flaw]:

@@ -12,11 +12,12 @@ from pipelines.errors import InputError, NotFoundError
 from pipelines.evaluate import golden_queries
 from pipelines.files import Workspace
 from pipelines.index.build import read_recorded
+from pipelines.models import resolve_model
 from pipelines.pairs import HELD_OUT, TRAIN, check_for, pairs_folder, refuse
 from pipelines.pairs.judgements import judged, written
 from pipelines.pairs.mine import mine
 from pipelines.pairs.negatives import Candidate, add_negatives, texts_of
-from pipelines.pairs.rows import Pair, read_pairs, write_pairs
+from pipelines.pairs.rows import Pair, write_pairs
 from pipelines.pairs.split import grouped, is_held_out
 from pipelines.pairs.text import normalised
 from pipelines.progress import Progress, Silent
@@ -62,20 +63,22 @@ def run(config: Config, workspace: Workspace, name: str, *, progress: Progress |
     sides: tuple[list[Pair], list[Pair]] = [], []
     for pair in grouped(pairs):
         sides[is_held_out(pair.group, config.pairs)].append(pair)
-    write_pairs(folder / HELD_OUT, sides[1])
-    write_pairs(folder / TRAIN, sides[0])
-    found_wrong = check_for(config, workspace, folder / TRAIN, against=folder / HELD_OUT)
+    kept, held_out = sides
+    write_pairs(folder / HELD_OUT, held_out)
+    write_pairs(folder / TRAIN, kept)
+    base = resolve_model(config.base, workspace)
+    found_wrong = check_for(folder / TRAIN, base, against=folder / HELD_OUT)
     leaking = {each.line for each in found_wrong.findings if each.level == "error"}
     if leaking:  # of passages that stand in several documents, one side keeps them
         dropped["too near to held-out ones"] += len(leaking)
-        write_pairs(folder / TRAIN, [pair for line, pair in enumerate(sides[0], 1) if line not in leaking])
-        found_wrong = check_for(config, workspace, folder / TRAIN, against=folder / HELD_OUT)
+        kept = [pair for line, pair in enumerate(kept, 1) if line not in leaking]
+        write_pairs(folder / TRAIN, kept)
+        found_wrong = check_for(folder / TRAIN, base, against=folder / HELD_OUT)
     refuse(folder / TRAIN, found_wrong)
-    kept = list(read_pairs(folder / TRAIN))
     return PairsReport(
         train=len(kept),
-        held_out=len(sides[1]),
-        sources=dict(sorted(Counter(pair.source for pair in [*kept, *sides[1]]).items())),
+        held_out=len(held_out),
+        sources=dict(sorted(Counter(pair.source for pair in [*kept, *held_out]).items())),
         negatives=sum(len(pair.negatives) for pair in kept),
         dropped={reason: count for reason, count in sorted(dropped.items()) if count},
         warnings=[f"{each.kind}: {each.detail}" for each in found_wrong.findings if each.level == "warning"],

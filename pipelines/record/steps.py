@@ -1,6 +1,5 @@
 """The steps of a record, each of which may be killed and done again."""
 
-import fcntl
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from pipelines import index
 from pipelines.erased import read_erased
 from pipelines.errors import ConflictError, IntegrityError, ServiceUnavailable
 from pipelines.failpoints import failpoint
-from pipelines.files import Workspace
+from pipelines.files import Workspace, flocked
 from pipelines.index.catalog import set_record
 from pipelines.record import dvc, git, remote
 from pipelines.record.ready import Place, record_paths
@@ -39,12 +38,10 @@ def locked(workspace: Workspace) -> Iterator[None]:
     """One recorder at a time in a workspace; the kernel frees the lock of a killed one."""
     workspace.state.mkdir(parents=True, exist_ok=True)
     with (workspace.state / "record.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not flocked(file):
             raise ConflictError(
                 "another process records in this workspace", hint="wait for it to end, then run with --record again"
-            ) from None
+            )
         yield
 
 

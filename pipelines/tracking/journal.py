@@ -9,7 +9,6 @@ MLflow may be away while this is written. A training that was killed opens its j
 run; what it tells a second time is not written a second time.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,15 +18,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pipelines.errors import ConflictError, InputError, IntegrityError
-from pipelines.files import Workspace, atomic_write, sync_directory
+from pipelines.files import Workspace, atomic_write, flocked, sync_directory
 from pipelines.tracking.runs import metric_name
 
 LOG, SENT, FILES, MODEL = "log.jsonl", "sent.json", "files", "model"
 WAIT_SECONDS = 5.0  # for a lock that the replay has only while it deletes what MLflow has
-POLL_SECONDS = 0.05
 NAME_LENGTH = 250  # of a parameter, a metric or a tag, in MLflow
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NAME = re.compile(r"(?!/|.*//|.*/$|.*(^|/)\.\.?(/|$))[\w\-. :/]+")  # MLflow takes no other
@@ -265,20 +263,6 @@ def parse(log: Path) -> tuple[list[Record], int]:
         records.append(record)
         size += len(line)
     return records, size
-
-
-def flocked(file: IO[Any], wait_seconds: float) -> bool:
-    """Whether the lock on this file could be had in that time. The kernel frees it when its holder is killed."""
-    give_up = time.monotonic() + wait_seconds
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= give_up:
-                return False
-            time.sleep(POLL_SECONDS)
-        else:
-            return True
 
 
 def _checked(name: str) -> str:

@@ -16,10 +16,10 @@ from typing import Any
 
 from pipelines.errors import ConflictError, InputError, IntegrityError
 from pipelines.failpoints import failpoint
-from pipelines.files import Workspace, atomic_write
+from pipelines.files import Workspace, atomic_write, flocked
 from pipelines.progress import Progress, Silent
 from pipelines.tracking.client import open_client, page_of, tracking_uri, translated_errors
-from pipelines.tracking.journal import FILES, LOG, MODEL, SENT, Record, flocked, journals, parse
+from pipelines.tracking.journal import FILES, LOG, MODEL, SENT, Record, journals, parse
 from pipelines.tracking.registry import Promotion
 from pipelines.tracking.steps import Deleted, Run, batches
 
@@ -170,7 +170,7 @@ def _send(replay: _Replay, client: Any, uri: str, progress: Progress) -> Synced:
 def _clear(replay: _Replay) -> None:
     """Delete the copies of what MLflow has; not while the journal is written, or has been since."""
     with (replay.directory / LOG).open("rb") as log:
-        if flocked(log, 0) and len(parse(replay.directory / LOG)[0]) == len(replay.records):
+        if flocked(log) and len(parse(replay.directory / LOG)[0]) == len(replay.records):
             for place in (MODEL, f"{MODEL}.new", FILES):
                 shutil.rmtree(replay.directory / place, ignore_errors=True)
 

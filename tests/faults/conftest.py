@@ -11,12 +11,6 @@ from tests.index.state import State
 
 
 @pytest.fixture
-def state(tmp_path: Path, database: str) -> State:
-    """A workspace without documents and a database without an index."""
-    return State.make(tmp_path / "workspace", database)
-
-
-@pytest.fixture
 def clone(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., State]]:
     """`clone(state)`: its workspace and database once more, which `SNAPDEX_DATABASE_URL` then names; `empty=True`: with
     a database that has no index."""

@@ -101,21 +101,33 @@ def test_quarantine_says_what_is_there_now(state: State) -> None:
     assert after() == []
 
 
+def links(state: State) -> list[str]:
+    """Of the graphs there are, as they were built."""
+    with state.connect() as connection:
+        rows = connection.execute("SELECT reloptions FROM pg_class WHERE relname ~ '^vectors_[0-9]+_graph$'")
+        return [each for (options,) in rows.fetchall() for each in options if each.startswith("m=")]
+
+
+def test_a_graph_that_is_missing_is_built_although_no_vector_is_new(state: State) -> None:
+    state.write({f"{word}.md": f"The {word} opens at six.\n" for word in WORDS[:3]})
+    state.run()
+    state.execute("DROP INDEX vectors_1_graph")
+    assert links(state) == []
+    state.path(f"{WORDS[0]}.md").unlink()
+    state.run()
+    assert links(state) == ["m=12"]
+
+
 def test_a_space_that_outgrows_its_graph_gets_one_with_more_links(
     state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def links() -> list[str]:
-        with state.connect() as connection:
-            rows = connection.execute("SELECT reloptions FROM pg_class WHERE relname ~ '^vectors_[0-9]+_graph$'")
-            return [each for (options,) in rows.fetchall() for each in options if each.startswith("m=")]
-
     state.write({f"{word}.md": f"The {word} opens at six.\n" for word in WORDS})
     state.run()
-    assert links() == ["m=12"]
+    assert links(state) == ["m=12"]
     monkeypatch.setattr(load, "MANY_VECTORS", len(WORDS) + 2)
     state.write({"one.md": "One more.\n"})
     state.run()
-    assert links() == ["m=12"]
+    assert links(state) == ["m=12"]
     state.write({"two.md": "And another.\n"})
     state.run()
-    assert links() == ["m=16"]
+    assert links(state) == ["m=16"]

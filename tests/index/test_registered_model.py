@@ -9,7 +9,8 @@ from pipelines.errors import ConfigError
 from pipelines.index import open_index
 from pipelines.progress import Silent
 from tests.index.state import State
-from tests.tracking.tiny import client_of, save_model
+from tests.small_models import sentence_model
+from tests.tracking.client import client_of
 
 QUERY = "when the gate opens"
 
@@ -24,8 +25,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
     client.create_registered_model("encoder")
     for seed in (1, 2):
-        save_model(tmp_path / f"model{seed}", seed)
-        client.create_model_version("encoder", (tmp_path / f"model{seed}").as_uri())
+        client.create_model_version("encoder", sentence_model(tmp_path / f"model{seed}", seed=seed).as_uri())
     client.set_registered_model_alias("encoder", "champion", "1")
     return client
 

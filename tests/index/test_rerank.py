@@ -4,44 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.processors import TemplateProcessing
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from pipelines.errors import ConfigError, InputError
 from pipelines.index import open_index
 from tests.index.state import State
+from tests.small_models import cross_encoder
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "tea", "coffee", "milk", "water", "cup", "pot"]
+WORDS = ["tea", "coffee", "milk", "water", "cup", "pot"]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of random weights: its order is its own, and the same each time."""
-    directory = tmp_path_factory.mktemp("reranker")
-    torch.manual_seed(5)
-    config = BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=64,
-        num_labels=1,
-        initializer_range=1.0,
-    )
-    BertForSequenceClassification(config).save_pretrained(directory)
-    words = Tokenizer(WordLevel({word: place for place, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    words.pre_tokenizer = Whitespace()
-    words.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=64, **special).save_pretrained(directory)
-    return directory
+    return cross_encoder(tmp_path_factory.mktemp("reranker"), WORDS, width=16)
 
 
 @pytest.fixture

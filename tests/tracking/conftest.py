@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from pipelines.files import Workspace
-from tests.tracking.tiny import client_of, save_model
+from tests.small_models import sentence_model
+from tests.tracking.client import client_of
 
 
 @pytest.fixture(scope="session")
@@ -17,8 +18,11 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A saved model, and the same in memory."""
-    directory = tmp_path_factory.mktemp("tiny") / "model"
-    return directory, save_model(directory)
+    from sentence_transformers import SentenceTransformer
+
+    directory = sentence_model(tmp_path_factory.mktemp("small") / "model")
+    (directory / "README.md").write_text("# Its card\n", "utf-8")
+    return directory, SentenceTransformer(str(directory), device="cpu")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from pipelines.errors import ServiceUnavailable
 from pipelines.files import Workspace
 from pipelines.models import resolve_model
 from pipelines.tracking import champion, open_journal, sync
-from tests.tracking.tiny import client_of
+from tests.tracking.client import client_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -25,7 +25,8 @@ from pipelines.finetune.teacher import with_margins
 from pipelines.models import resolve_model, resolve_reranker
 from pipelines.pairs.stage import run as make_pairs
 from tests.index.state import State
-from tests.training.world import SETTINGS, WINDOW, make_world, small_cross_encoder, write_off_domain
+from tests.small_models import cross_encoder
+from tests.training.world import SETTINGS, WIDTH, WINDOW, WORDS, make_world, write_off_domain
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +100,7 @@ def test_the_model_keeps_the_window_and_the_form_of_its_base(world: State) -> No
     train(short)
     base = resolve_model(short.config.embed, short.workspace)
     made = resolve_model(
-        short.config.embed.model_copy(update={"model": f"path:{model_folder(short.workspace, 'handbook')}"}),
-        short.workspace,
+        short.config.embed.with_model(f"path:{model_folder(short.workspace, 'handbook')}"), short.workspace
     )
     assert (made.max_tokens, made.dimension, made.normalised) == (WINDOW, base.dimension, base.normalised)
     assert made.tokenizer_fingerprint == base.tokenizer_fingerprint  # chunks stay as they are
@@ -191,7 +191,7 @@ def test_shorter_vectors_can_be_learned_too(world: State) -> None:
 
 def test_the_scores_of_a_cross_encoder_can_be_learned(world: State, monkeypatch: pytest.MonkeyPatch) -> None:
     """A teacher that likes what is not the answer: whoever learns from it does, too."""
-    small_cross_encoder(world.root / "teacher")
+    cross_encoder(world.root / "teacher", WORDS, width=WIDTH)
     told = changed(world, f"finetune.teacher=path:{world.root / 'teacher'}", "finetune.epochs=2")
     plain = changed(world, "finetune.epochs=2")
     assert finetune.fingerprint(told.config, told.workspace, "handbook") != finetune.fingerprint(

@@ -18,7 +18,7 @@ from pipelines.index import open_index
 from pipelines.progress import Progress, Silent
 from pipelines.prune import prune
 from tests.index.state import State
-from tests.tracking.tiny import client_of
+from tests.tracking.client import client_of
 from tests.training.world import SETTINGS, make_world
 
 PROGRAM = [sys.executable, "-m", "pipelines.cli"]

@@ -10,76 +10,17 @@ from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 
-import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.processors import TemplateProcessing
-from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
-
 from tests.index.state import State
+from tests.small_models import sentence_model
 
 MEANINGS = 12
 SYLLABLES = ("ba", "de", "fi", "go", "hu", "ka", "le", "mi", "no", "pu", "ra", "se")
 OURS = [f"{each}ton" for each in SYLLABLES]  # of documents
 THEIRS = [f"{each}vel" for each in SYLLABLES]  # of questions
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *OURS, *THEIRS, *(str(number) for number in range(10))]
-WINDOW = 64
+WORDS = [*OURS, *THEIRS, *(str(number) for number in range(10))]
+WIDTH, WINDOW = 32, 64
 
 Combination = tuple[int, ...]
-
-
-def small_model(directory: Path, *, seed: int = 3) -> Path:
-    """A BERT of one layer with random weights, as sentence-transformers saves one."""
-    torch.manual_seed(seed)
-    BertModel(_size()).save_pretrained(directory)
-    _tokenizer().save_pretrained(directory)
-    write(directory / "sentence_bert_config.json", {"max_seq_length": WINDOW, "do_lower_case": False})
-    write(directory / "config_sentence_transformers.json", {"similarity_fn_name": "cosine", "prompts": {}})
-    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
-    modules = [
-        {"idx": idx, "name": str(idx), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for idx, (path, kind) in enumerate(kinds.items())
-    ]
-    write(directory / "modules.json", modules)
-    write(directory / "1_Pooling" / "config.json", {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True})
-    (directory / "2_Normalize").mkdir()
-    return directory
-
-
-def small_cross_encoder(directory: Path) -> Path:
-    """The same with one score for a pair of texts."""
-    torch.manual_seed(5)
-    BertForSequenceClassification(_size(num_labels=1, initializer_range=1.0)).save_pretrained(directory)
-    _tokenizer().save_pretrained(directory)
-    return directory
-
-
-def _size(**more: object) -> BertConfig:
-    return BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=WINDOW,
-        **more,
-    )
-
-
-def _tokenizer() -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(WordLevel({word: place for place, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    named = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=WINDOW, **named)
-
-
-def write(path: Path, value: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value), "utf-8")
 
 
 def said(combination: Combination, words: list[str], choose: random.Random) -> str:
@@ -105,7 +46,7 @@ def make_world(state: State, *settings: str) -> State:
 
     questions(state.root / "train.jsonl", every[:160])
     questions(state.root / "golden.jsonl", every[160:200])
-    base = small_model(state.root / "base")
+    base = sentence_model(state.root / "base", WORDS, width=WIDTH, window=WINDOW, seed=3)
     return state.with_settings(*SETTINGS, f"embed.model=path:{base}", *settings)
 
 
