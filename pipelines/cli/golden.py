@@ -1,9 +1,10 @@
 """golden: check a golden set, draft one, let it grow."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +13,9 @@ from pipelines.cli.history import opened
 from pipelines.cli.output import emit_json, safe
 from pipelines.errors import InputError
 from pipelines.index.catalog import get_version
+
+if TYPE_CHECKING:
+    from pipelines.evaluate.draft import Passage
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 _AT = click.option("--at", "version", metavar="V", default="active", show_default=True, help="The version to look at.")
@@ -71,25 +75,53 @@ def check(settings: Settings, file: Path, version: str, split: str) -> None:
 @golden.command()
 @_FILE
 @click.option("-n", "count", type=click.IntRange(1), default=30, show_default=True, help="How many questions.")
+@click.option("--model", metavar="M", help="A language model that writes them, as in generate.model.")
 @_AT
 @common
-def draft(settings: Settings, file: Path, count: int, version: str) -> None:
-    """Add questions made from the headings of a version to FILE, for a person to judge.
+def draft(settings: Settings, file: Path, count: int, model: str | None, version: str) -> None:
+    """Add questions made from a version to FILE, for a person to judge: from its headings, or from chunks by a model.
 
-    The same version gives the same questions, spread over its documents. Correct each, or delete it, and take
-    `"draft": true` away: a golden set with drafts is refused.
+    The same version gives the same questions, spread over its documents. A model is asked about a chunk once; questions
+    that mostly copy their chunk are marked as trivial. Correct each, or delete it, and take `"draft": true` away: a
+    golden set with drafts is refused.
 
     \b
     snapdex golden draft drafts.jsonl -n 50
+    snapdex golden draft drafts.jsonl -n 50 --model openai:gpt-5-mini
     """
-    from pipelines.evaluate.draft import add, from_headings
+    from pipelines.evaluate.draft import add, choose_passages, from_headings
+    from pipelines.generate import LEAST_WORDS
     from pipelines.index.history import chunks_of
 
+    spent: dict[str, Any] = {}
     with opened(settings) as (connection, index):
         found = get_version(connection, index, version)
         chunks = chunks_of(connection, index, found.number)
-        rows = from_headings(((document, section) for document, section, _ in chunks), count)
-    _done(settings, file, len(add(file, rows)), len(rows))
+        if model is None:
+            rows = from_headings(((document, section) for document, section, _ in chunks), count)
+        else:
+            passages = choose_passages(chunks, count, LEAST_WORDS)
+    if model is not None:
+        rows, spent = _written(settings, model, passages)
+    _done(settings, file, len(add(file, rows)), len(rows), spent)
+
+
+def _written(
+    settings: Settings, model: str, passages: Sequence["Passage"]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Rows of questions that a model wrote, and what that took."""
+    from pipelines.evaluate.draft import from_passages
+    from pipelines.generate import Writer, is_copied, passage_of, write_questions
+
+    config = settings.config.generate.model_copy(update={"model": model})
+    with settings.progress() as progress, Writer(config, settings.workspace, progress) as writer:
+        progress.start("questions", len(passages))
+        shown = [passage_of(section, text) for _, section, text in passages]
+        written = write_questions(writer, shown)
+    questions = [written[each] for each in shown]
+    copied = [is_copied(written[each], each) for each in shown]
+    spent = {"model": writer.model.name, "written": writer.written, "cost": round(writer.cost, 4)}
+    return from_passages(passages, questions, copied), spent
 
 
 @golden.command()
@@ -118,12 +150,12 @@ def grow(settings: Settings, file: Path, evaluation: Path, count: int) -> None:
     except (OSError, ValueError) as error:
         raise InputError(f"{evaluation} cannot be read: {error}", hint="snapdex eval --json --queries") from None
     rows = from_evaluation(loaded if isinstance(loaded, dict) else {}, settings.config.gate.metric, count)
-    _done(settings, file, len(add(file, rows)), len(rows))
+    _done(settings, file, len(add(file, rows)), len(rows), {})
 
 
-def _done(settings: Settings, file: Path, added: int, found: int) -> None:
+def _done(settings: Settings, file: Path, added: int, found: int, spent: dict[str, Any]) -> None:
     if settings.json:
-        emit_json({"golden": str(file), "added": added, "known": found - added})
+        emit_json({"golden": str(file), "added": added, "known": found - added, **spent})
     else:
         known = f", {found - added} were there" if found > added else ""
         click.echo(f'{added} drafts added to {file}{known}; judge each, then remove its "draft"')

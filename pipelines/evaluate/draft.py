@@ -1,13 +1,14 @@
-"""Questions for a person to judge: from the headings of a version, and from what an evaluation got wrong.
+"""Questions for a person to judge: from the headings of a version, from its chunks, and from what an evaluation got
+wrong.
 
 Every row carries `"draft": true`, and `read_golden` refuses it until somebody has taken that away.
 """
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipelines.errors import InputError
 from pipelines.evaluate.check import normalised
@@ -15,6 +16,7 @@ from pipelines.evaluate.golden import read_golden
 from pipelines.files import atomic_write
 from pipelines.model import digest
 
+T = TypeVar("T")
 Row = dict[str, Any]
 ASKS = re.compile(r"(how|what|when|where|which|who|whom|whose|why|can|may|must|is|are|do|does|should)\b", re.IGNORECASE)
 
@@ -24,20 +26,37 @@ def from_headings(sections: Iterable[tuple[str, Sequence[str]]], count: int) -> 
 
     The order is that of hashes, so the same sections give the same rows, and those are spread over the corpus.
     """
-    by_document: dict[str, list[Sequence[str]]] = {}
-    for document, section in dict.fromkeys((document, tuple(section)) for document, section in sections):
-        if section and normalised(section[-1]):
-            by_document.setdefault(document, []).append(section)
-    turns = [
-        (turn, digest(document), document, section)
-        for document, found in by_document.items()
-        for turn, section in enumerate(sorted(found, key=lambda section: digest(*section)))
-    ]
+    found = dict.fromkeys((document, tuple(section)) for document, section in sections)
+    named = ((document, section) for document, section in found if section and normalised(section[-1]))
+    turns = _in_turns(named, lambda section: digest(*section))
     rows = [
         {"question": _question(section), "documents": [document], "section": list(section), "draft": True}
-        for _, _, document, section in sorted(turns)
+        for document, section in turns
     ]
     return _distinct(rows, set())[:count]
+
+
+Passage = tuple[str, tuple[str, ...], str]  # document, section path, text of a chunk
+
+
+def choose_passages(chunks: Iterable[tuple[str, Sequence[str], str]], count: int, least_words: int) -> list[Passage]:
+    """`count` chunks of at least so many words, spread as `from_headings` spreads sections; each text once."""
+    texts: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for document, section, text in chunks:
+        if len(text.split()) >= least_words:
+            texts.setdefault(text, (document, tuple(section)))
+    turns = _in_turns(((document, text) for text, (document, _) in texts.items()), digest)
+    return [(document, texts[text][1], text) for document, text in turns[:count]]
+
+
+def from_passages(passages: Iterable[Passage], questions: Sequence[str], copied: Sequence[bool]) -> list[Row]:
+    """A row for each passage with a question, with the passage for whoever judges it; `trivial`: it was copied."""
+    rows: list[Row] = []
+    for (document, section, text), question, is_copied in zip(passages, questions, copied, strict=True):
+        if question:
+            row = {"question": question, "documents": [document], "section": list(section), "passage": text}
+            rows.append(row | ({"trivial": True} if is_copied else {}) | {"draft": True})
+    return _distinct(rows, set())
 
 
 def from_evaluation(evaluation: Mapping[str, Any], metric: str, count: int) -> list[Row]:
@@ -64,6 +83,19 @@ def add(path: Path, rows: Sequence[Row]) -> list[Row]:
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in new]
         atomic_write(path, text + ("\n" if text and not text.endswith("\n") else "") + "".join(lines))
     return new
+
+
+def _in_turns(items: Iterable[tuple[str, T]], order: Callable[[T], bytes]) -> list[tuple[str, T]]:
+    """(document, item) in the order of hashes: one of each document before a second of any."""
+    by_document: dict[str, list[T]] = {}
+    for document, item in items:
+        by_document.setdefault(document, []).append(item)
+    turns = [
+        (turn, digest(document), document, item)
+        for document, found in by_document.items()
+        for turn, item in enumerate(sorted(found, key=order))
+    ]
+    return [(document, item) for _, _, document, item in sorted(turns, key=lambda turn: turn[:2])]
 
 
 def _question(section: Sequence[str]) -> str:

@@ -5,34 +5,27 @@
 - `chat.py`: what is said to a model, and what it answers
 - `local.py`: models from a directory, through transformers
 - `endpoint.py`: servers with OpenAI's chat completions
-- `kept.py`: answers that are kept, so that nothing is asked twice
+- `writer.py`, `kept.py`: the model with a memory, so that nothing is asked twice
+- `questions.py`: a question that a passage answers
 """
 
-from pipelines.config import GenerateConfig
 from pipelines.generate.chat import Completion, Conversation, LanguageModel, Message, cost
-from pipelines.generate.kept import KeptAnswers
-from pipelines.models import Generator
+from pipelines.generate.kept import forget_answers
+from pipelines.generate.load import load_generator
+from pipelines.generate.questions import LEAST_WORDS, is_copied, passage_of, write_questions
+from pipelines.generate.writer import Writer
 
 __all__ = [
+    "LEAST_WORDS",
     "Completion",
     "Conversation",
-    "KeptAnswers",
     "LanguageModel",
     "Message",
+    "Writer",
     "cost",
+    "forget_answers",
+    "is_copied",
     "load_generator",
+    "passage_of",
+    "write_questions",
 ]
-
-
-def load_generator(model: Generator, config: GenerateConfig) -> LanguageModel:
-    """The model, ready to write; close it after use. Nothing heavy is imported for a model at an endpoint.
-
-    Raises `ConfigError` where it cannot be loaded: an adapter without PEFT, OpenAI without a key.
-    """
-    if model.kind == "endpoint":
-        from pipelines.generate.endpoint import EndpointModel
-
-        return EndpointModel(model, config)
-    from pipelines.generate.local import LocalModel
-
-    return LocalModel(model, config)

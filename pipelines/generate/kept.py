@@ -5,45 +5,42 @@ by one. What versions are made of does not depend on it: the text of chunks, con
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 from pipelines.files import Workspace
-from pipelines.generate.chat import Completion, Conversation, LanguageModel
 from pipelines.model import batched
 
 LOOKED_UP = 500  # keys of one statement; SQLite takes 999 at least
 
 
 class KeptAnswers:
-    """32-byte keys to answers; open for one statement at a time, so any number of processes may have one."""
+    """32-byte keys to answers; any number of processes may have one."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._path = _path(workspace)
 
     def find(self, keys: Iterable[bytes]) -> dict[bytes, str]:
-        """The answers that there are."""
+        """The answers that there are. Nothing is written, so a dry run may ask."""
         found: dict[bytes, str] = {}
         if self._path.exists():
-            with closing(sqlite3.connect(self._path)) as file:
+            with closing(sqlite3.connect(self._path, timeout=60)) as file:
                 for batch in batched(keys, LOOKED_UP):
                     marks = ",".join("?" * len(batch))
                     found |= dict(file.execute(f"SELECT key, text FROM answer WHERE key IN ({marks})", batch))
         return found
 
-    def ask(
-        self, model: LanguageModel, asked: Mapping[bytes, Conversation], max_tokens: int
-    ) -> Iterator[tuple[bytes, Completion]]:
-        """Ask these conversations and keep each answer before it is yielded. What was kept before stays as it was."""
+    def keep(self, answers: Iterable[tuple[bytes, str]]) -> Iterator[tuple[bytes, str]]:
+        """Each of them, once it is safe; of a key that somebody else was faster with, what that one kept."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(self._path, isolation_level=None, timeout=60)) as file:
-            file.execute("PRAGMA journal_mode = wal")  # an answer costs no wait for the disk
+            file.execute("PRAGMA journal_mode = wal")  # no wait for the disk at each answer
             file.execute("CREATE TABLE IF NOT EXISTS answer (key BLOB PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID")
-            answers = model.complete(asked.values(), max_tokens)
-            for key, answer in zip(asked, answers, strict=True):
-                file.execute("INSERT INTO answer VALUES (?, ?) ON CONFLICT DO NOTHING", (key, answer.text))
-                yield key, answer
+            for key, text in answers:
+                file.execute("INSERT INTO answer VALUES (?, ?) ON CONFLICT DO NOTHING", (key, text))
+                (kept,) = file.execute("SELECT text FROM answer WHERE key = ?", (key,)).fetchone()
+                yield key, kept
 
 
 def forget_answers(workspace: Workspace) -> None:
