@@ -108,6 +108,7 @@ class PairsConfig(Section):
 
     judgements: str = ""  # path of a golden set (of one in BEIR layout, its `qrels/train.tsv`), or of pairs
     mined: int = Field(1000, ge=0)  # pairs that are taken from the corpus itself, at most
+    synthetic: int = Field(0, ge=0)  # chunks that generate.model writes a question for
     negatives: int = Field(1, ge=0, le=16)  # hard ones for each pair: chunks that search finds and nobody judged good
     negatives_below: float = Field(0.95, gt=0, le=1)  # of the positive's similarity: nearer chunks may be answers too
     held_out: float = Field(0.1, ge=0, lt=1)  # share of the groups that are not learned from

@@ -15,7 +15,7 @@ from pipelines.index.build import read_recorded
 from pipelines.models import resolve_model
 from pipelines.pairs import HELD_OUT, TRAIN, check_for, pairs_folder, refuse
 from pipelines.pairs.judgements import judged, written
-from pipelines.pairs.mine import mine
+from pipelines.pairs.mine import Synthetic, mine, synthetic
 from pipelines.pairs.negatives import Candidate, add_negatives, texts_of
 from pipelines.pairs.rows import Pair, write_pairs
 from pipelines.pairs.split import grouped, is_held_out
@@ -52,8 +52,10 @@ def run(config: Config, workspace: Workspace, name: str, *, progress: Progress |
     built = read_recorded(workspace, config.index.name)
     if built is None:
         raise NotFoundError("no version was built from this workspace", hint="build one: snapdex run, or dvc repro")
-    found = _candidates(config, workspace, built.version, progress)
+    drafted = synthetic(config, workspace, progress)
+    found = _candidates(config, workspace, built.version, drafted, progress)
     pairs, dropped = _distinct(found, {normalised(each.text) for each in golden_queries(config.gate, workspace.root)})
+    dropped["no good question written"] = drafted.failed
     if not pairs:
         raise InputError(
             "there is nothing to learn from: no judgement names a document of this version, and nothing was mined",
@@ -88,10 +90,12 @@ def run(config: Config, workspace: Workspace, name: str, *, progress: Progress |
     )
 
 
-def _candidates(config: Config, workspace: Workspace, version: int, progress: Progress) -> list[Pair]:
+def _candidates(
+    config: Config, workspace: Workspace, version: int, drafted: Synthetic, progress: Progress
+) -> list[Pair]:
     """Pairs with their texts, from every source, not yet divided."""
     judgements = judged(config.pairs, workspace.root)
-    mined = mine(config.pairs, workspace, config.index.name)
+    mined = [*mine(config.pairs, workspace, config.index.name), *drafted.wanted]
     progress.start("pairs", len(judgements) + len(mined))
     plain = SearchConfig(mode="dense", cache=0)  # as the model finds by itself
     asked = [each.query for each in judgements] + [each.query for each in mined]

@@ -1,13 +1,16 @@
 """Pairs: what is learned, what is held out, and that nobody learns what they are asked later."""
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from pipelines.errors import InputError, NotFoundError
+from pipelines.errors import ConfigError, InputError, NotFoundError, ServiceUnavailable
 from pipelines.pairs import HELD_OUT, TRAIN, Pair, pairs_folder, read_pairs
 from pipelines.pairs.stage import PairsReport, run
 from pipelines.pairs.text import normalised
+from tests.http_server import Answer, Server, asked, says
 from tests.index.state import State
 from tests.training.world import make_world
 
@@ -156,3 +159,80 @@ def test_without_a_version_or_anything_to_learn_it_says_so(state: State) -> None
     state.run()
     with pytest.raises(InputError, match="nothing to learn from"):
         made(state.with_settings("pairs.mined=0"))
+
+
+# -- questions that a model writes -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chat() -> Iterator[Server]:
+    def question(body: dict[str, Any]) -> Answer:
+        passage = asked(body)
+        if "standby takes over" in passage:
+            return says("Who becomes the new main server when the old one is silent?")
+        if "replica that fell behind" in passage:
+            return says("a replica that fell behind for more than a day is made anew")  # as it stands there
+        return says("When does salt go into the pot?")
+
+    with Server(question) as running:
+        yield running
+
+
+def with_model(library: State, chat: Server, *settings: str) -> State:
+    return library.with_settings(
+        "pairs.judgements=train.jsonl",
+        "pairs.held_out=0",
+        "pairs.mined=0",
+        "pairs.synthetic=10",
+        "generate.model=openai:some",
+        f"generate.endpoint={chat.url}",
+        *settings,
+    )
+
+
+def test_questions_that_a_model_writes_are_learned_and_asked_for_once(library: State, chat: Server) -> None:
+    asking = with_model(library, chat)
+    report, train, _ = made(asking)
+    assert report.sources == {"synthetic": 2}
+    assert report.dropped == {"no good question written": 1}
+    by_query = {pair.query: pair for pair in train}
+    assert set(by_query) == {
+        "Who becomes the new main server when the old one is silent?",
+        "When does salt go into the pot?",
+    }
+    pair = by_query["Who becomes the new main server when the old one is silent?"]
+    assert pair.positive.startswith("# Standby databases\n\n## Failover of a primary")
+    assert (pair.source, pair.group) == ("synthetic", "document standby.md")
+    count = len(chat.bodies)
+    assert count == 3  # of two documents with the same text one is asked about
+    assert made(asking)[1] == train
+    assert len(chat.bodies) == count
+
+
+def test_no_more_questions_are_asked_for_than_wanted_and_those_of_the_golden_set_are_not_learned(
+    library: State, chat: Server
+) -> None:
+    judge(library, {"question": "When does salt go into the pot", "documents": ["soup.md"]}, name="golden.jsonl")
+    judge(library, {"question": "what is salt for", "documents": ["soup.md"]})
+    report, train, _ = made(with_model(library, chat, "pairs.synthetic=2", "gate.golden=golden.jsonl"))
+    assert len(chat.bodies) == 2
+    assert report.dropped["questions of gate.golden"] == 1
+    assert "When does salt go into the pot?" not in {pair.query for pair in train}
+
+
+def test_without_a_model_that_writes_it_says_so(library: State, chat: Server) -> None:
+    with pytest.raises(ConfigError, match=r"pairs\.synthetic is 10") as caught:
+        made(with_model(library, chat, "generate.model="))
+    assert "generate.model" in caught.value.hint
+
+
+def test_what_was_written_is_kept_when_the_model_goes_away(
+    library: State, chat: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.models.service.ATTEMPTS", 1)
+    asking = with_model(library, chat, "generate.concurrency=1")
+    chat.answers = [chat.right, lambda _: None]
+    with pytest.raises(ServiceUnavailable):
+        made(asking)
+    made(asking)
+    assert len(chat.bodies) == 4

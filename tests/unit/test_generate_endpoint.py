@@ -64,10 +64,10 @@ def named() -> Generator:
 
 def test_answers_come_in_order_whatever_takes_longest(model: EndpointModel, server: Server) -> None:
     def slow_first(body: dict[str, Any]) -> Answer:
-        time.sleep(0.1)
+        time.sleep(0.1 if asked(body) == "a" else 0)
         return says(f"You said: {asked(body)}")
 
-    server.answers = [slow_first]
+    server.right = slow_first
     found = list(model.complete(map(user, "abcdefgh")))
     assert [each.text for each in found] == [f"You said: {letter}" for letter in "abcdefgh"]
     assert {(each.prompt_tokens, each.completion_tokens, each.finish) for each in found} == {(10, 3, "stop")}
