@@ -40,7 +40,7 @@ class ChunkConfig(Section):
     max_tokens: int = Field(256, ge=16)  # of the embedded text, context and special tokens included
     min_tokens: int = Field(32, ge=0)  # smaller pieces are joined to a neighbour where both fit
     overlap_tokens: int = Field(0, ge=0)
-    context: Literal["none", "title", "section"] = "section"  # what is put before a chunk when it is embedded
+    context: Literal["none", "title", "section", "model"] = "section"  # what is put before a chunk when it is embedded
     method: Literal["structural", "semantic"] = "structural"  # semantic: within a section, where its topic changes
     topic_percentile: int = Field(90, ge=0, le=100)  # semantic: how few of a section's joints are a change of topic
 

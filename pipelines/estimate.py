@@ -16,14 +16,18 @@ GRAPH_BYTES = 300  # of a vector's node
 WORTH_REMEMBERING = 50  # chunks: below this, loading the model is most of the time
 
 
-def estimate(config: Config, workspace: Workspace, *, to_embed: int, added_chunks: int) -> dict[str, float]:
-    """`seconds`, `bytes` in the database, and `cost` in the currency of `embed.price_per_million_tokens`."""
+def estimate(
+    config: Config, workspace: Workspace, *, to_embed: int, added_chunks: int, writing_cost: float = 0.0
+) -> dict[str, float]:
+    """`seconds` without those of a language model, `bytes` in the database, and `cost` in the currency of the prices in
+    `embed` and `generate`."""
     model = resolve_model(config.embed, workspace)
     rate = _rates(workspace).get(model.space, CHUNKS_PER_SECOND[model.kind])
+    embedding_cost = to_embed * config.chunk.max_tokens / 1e6 * config.embed.price_per_million_tokens
     return {
         "seconds": round(to_embed / rate + added_chunks / INDEXED_PER_SECOND + FIXED_SECONDS, 1),
         "bytes": added_chunks * (BYTES_PER_CHUNK + GRAPH_BYTES + 4 * model.dimension),
-        "cost": round(to_embed * config.chunk.max_tokens / 1e6 * config.embed.price_per_million_tokens, 4),
+        "cost": round(embedding_cost + writing_cost, 4),
     }
 
 

@@ -12,6 +12,7 @@ from pipelines.model import Chunk, Parsed, Revision
 from pipelines.models import TokenCounter
 
 CONTEXT_SHARE = 4  # the context may take a quarter of a chunk; a longer one loses its outer parts
+HEADINGS_SHARE = 8  # the same where a model writes the other half of it
 
 
 def make_revision(parsed: Parsed, config: ChunkConfig, counter: TokenCounter, encode: Encode | None = None) -> Revision:
@@ -47,8 +48,11 @@ class _Cutter:
         self.outline = Outline(parsed)
         self.tokens = Tokens(counter.spans(parsed.text).tolist())
         self.limit = config.max_tokens - counter.special_tokens - config.overlap_tokens
-        self.context_limit = config.max_tokens // CONTEXT_SHARE
-        budget = max(1, self.limit - self.context_limit)
+        room = config.max_tokens // CONTEXT_SHARE
+        written = config.context == "model"
+        self.reserved = room if written else 0  # so that cuts do not depend on what the model will say
+        self.context_limit = config.max_tokens // HEADINGS_SHARE if written else room
+        budget = max(1, self.limit - room)
         self.pieces = pieces_of(parsed.text, parsed.elements, self.tokens, budget, sentences=encode is not None)
         self._shortened: dict[str, tuple[str, int]] = {"": ("", 0)}
         if encode:
@@ -59,12 +63,16 @@ class _Cutter:
         return cut(self.parsed.text, self.pieces, first, last, self.fits(limit), self.config.min_tokens)
 
     def fits(self, limit: int) -> Fits:
-        return Fits(self.pieces, self.tokens, limit, lambda low, high: self.context(low, high)[1])
+        return Fits(self.pieces, self.tokens, limit, self.context_room)
 
     def size(self, low: int, high: int) -> int:
         """Tokens of a range of pieces with its context: what `limit` bounds."""
         text = self.tokens.count(self.pieces[low].start, self.pieces[high - 1].end)
-        return text + self.context(low, high)[1]
+        return text + self.context_room(low, high)
+
+    def context_room(self, low: int, high: int) -> int:
+        """Tokens that are kept free for the context of a range of pieces."""
+        return max(self.reserved, self.context(low, high)[1])
 
     def counts(self, ranges: Sequence[tuple[int, int]], chunks: Sequence[Chunk]) -> list[int]:
         """Tokens of each chunk as it is embedded."""

@@ -83,8 +83,10 @@ def _print_run(report: dict[str, Any]) -> None:
     click.echo(f"documents  {changes_line(report['documents'])}")
     chunks = report["chunks"]
     click.echo(f"chunks     {chunks['total']:,} (+{chunks['added']:,} -{chunks['removed']:,})")
+    written = f" {report['written']:,} contexts written," if report["written"] else ""
     click.echo(
-        f"work       {report['parsed']:,} parsed, {report['embedded']:,} embedded, {report['seconds']['total']:.1f} s"
+        f"work       {report['parsed']:,} parsed,{written} {report['embedded']:,} embedded,"
+        f" {report['seconds']['total']:.1f} s"
     )
     if gate := report["gate"]:
         click.echo(f"gate       {gate['outcome']}: {gate['metric']} {gate['reason']}")
@@ -135,8 +137,10 @@ def plan(settings: Settings, sources: tuple[str, ...], allow_mass_delete: bool, 
         click.echo(f"! {safe(each['document'])}: {each['reason']}")
     chunks, estimate = report["chunks"], report["estimate"]
     click.echo(f"documents  {changes_line(report['documents'])}")
+    to_write = f", {report['to_write']:,} contexts to write" if report["to_write"] else ""
     click.echo(
-        f"chunks     {chunks['total']:,} (+{chunks['added']:,} -{chunks['removed']:,}), {report['to_embed']:,} to embed"
+        f"chunks     {chunks['total']:,} (+{chunks['added']:,} -{chunks['removed']:,}),"
+        f" {report['to_embed']:,} to embed{to_write}"
     )
     click.echo(
         f"estimate   {estimate['seconds']:.0f} s, {size(estimate['bytes'])} of database, cost {estimate['cost']:.2f}"

@@ -8,6 +8,7 @@ from pipelines.erase.scope import Scope
 from pipelines.erase.segments import stores
 from pipelines.erased import document_hash, with_leaves
 from pipelines.files import Manifest, Workspace, read_manifest
+from pipelines.generate import forget_answers
 from pipelines.model import leaf
 
 
@@ -52,7 +53,10 @@ def _write(workspace: Workspace, index: str, manifest: Manifest, rows: list[tupl
 
 
 def clean_state(workspace: Workspace, scope: Scope) -> None:
-    """Remove what caches and interrupted commands hold: stamps by name, clones of sources, scratch directories."""
+    """Remove what caches and interrupted commands hold: stamps by name, answers of language models, clones of sources,
+
+    scratch directories.
+    """
     state = workspace.state
     for index in scope.known.indexes:
         seen = state / "cache" / index / "seen.tsv"
@@ -63,6 +67,7 @@ def clean_state(workspace: Workspace, scope: Scope) -> None:
     for pattern in ("plan-*", "restore-*", "parse", "git", "postgres.new"):
         for path in state.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)
+    forget_answers(workspace)
     for directory in [workspace.root / "data", state / "cache"]:
         for path in directory.rglob(".tmp-*"):  # a write that was killed before its rename
             path.unlink(missing_ok=True)

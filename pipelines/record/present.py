@@ -31,13 +31,14 @@ def is_whole(config: Config, workspace: Workspace, version: index.Version) -> bo
         parser, elements = read_elements(workspace, name)
         recipe, chunks = read_chunks(workspace, name)
         space, embeddings = read_embeddings(workspace, name)
+        writing = chunk.writing(config, workspace)
     except (InputError, ConfigError):
         return False
     parsed = {(each.uri, each.failed_sha256 or each.content_sha256) for each in elements}
     indexed = {(each.uri, each.content_sha256, each.media_type) for each in elements if each.element_key}
     return (
         parser == parse.fingerprint(config.parse)
-        and recipe == chunk.recipe(config.chunk, parser, model)
+        and recipe == chunk.recipe(config.chunk, parser, model, writing)
         and space == model.space
         and parsed == {(each.uri, each.content_sha256) for each in documents}
         and indexed == {(each.uri, each.content_sha256, each.media_type) for each in chunks}

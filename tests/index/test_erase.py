@@ -459,6 +459,7 @@ collect: {{sources: [{docs}]}}
 parse: {{timeout_seconds: 60}}
 chunk: {{max_tokens: 32, min_tokens: 0, context: none}}
 embed: {{model: "hash:64"}}
+generate: {{model: "", temperature: 0.0}}
 search: {{mode: hybrid}}
 gate: {{golden: golden.jsonl}}
 models: []

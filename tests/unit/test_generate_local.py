@@ -21,6 +21,7 @@ from pipelines.files import Workspace
 from pipelines.generate import LanguageModel, Message, load_generator
 from pipelines.generate.local import LocalModel, plain
 from pipelines.models import Generator, resolve_generator
+from tests.tracking.tiny import client_of
 
 TEMPLATE = (
     "{% for message in messages %}<{{ message.role }}>{{ message.content }}<end>{% endfor %}"
@@ -270,3 +271,42 @@ def test_only_a_name_that_cannot_change_its_meaning_is_known(
     with pytest.raises(ConfigError) as caught:
         resolve_generator(GenerateConfig(model=name), Workspace(tmp_path))
     assert "generate.model" in f"{caught.value} {caught.value.hint}"
+
+
+def test_a_model_of_the_hub_is_its_files_at_a_commit(
+    directory: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the cache of the hub, as a download leaves it: nothing is fetched."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    for name, source in (("model", directory), ("lora", adapter)):
+        shutil.copytree(source, tmp_path / "hub" / f"models--some--{name}" / "snapshots" / commit)
+    lora = tmp_path / "hub" / "models--some--lora" / "snapshots" / commit / "adapter_config.json"
+    said = json.loads(lora.read_text("utf-8"))
+    lora.write_text(json.dumps(said | {"base_model_name_or_path": "some/model", "revision": commit}), "utf-8")
+
+    def named(name: str) -> Generator:
+        return resolve_generator(GenerateConfig(model=name), Workspace(tmp_path))
+
+    whole = named(f"hf:some/model@{commit}")
+    assert whole.revision == resolved(directory, tmp_path).revision
+    adapted = named(f"hf:some/lora@{commit}")
+    assert adapted.directory == whole.directory
+    assert adapted.adapter == lora.parent
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_alias_of_the_registry_is_remembered_as_a_version(
+    directory: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = client_of(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
+    client.create_registered_model("writer")
+    for source in (directory, adapter):
+        client.create_model_version("writer", source.as_uri())
+    client.set_registered_model_alias("writer", "champion", "2")
+    found = resolve_generator(GenerateConfig(model="mlflow:writer@champion"), Workspace(tmp_path))
+    assert found.name == "mlflow:writer@2"
+    assert found.revision == resolved(adapter, tmp_path).revision
+    assert resolve_generator(GenerateConfig(model="mlflow:writer@1"), Workspace(tmp_path)).adapter is None
