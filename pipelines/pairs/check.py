@@ -1,25 +1,20 @@
 """What is wrong with training pairs, told before anything is learned from them."""
 
-from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from pipelines.evaluate.check import Finding
-from pipelines.model import batched, percentile
+from pipelines.model import batched
 from pipelines.pairs.columns import Columns
 from pipelines.pairs.leakage import Evaluation
 from pipelines.pairs.rows import Pair, lines, parse
+from pipelines.pairs.sizes import CountTokens, Sizes
 from pipelines.pairs.text import damage, markup, normalised, words_of
-
-CountTokens = Callable[[Sequence[str]], Sequence[int]]
 
 BATCH_ROWS = 1000
 LISTED = 100  # warnings of one kind that are kept; all are counted, and every error is kept
-LINES_NAMED = 10
 FEW = 500  # rows. Below, one run differs from the next by more than most changes of the set do
 
 
@@ -61,7 +56,7 @@ def check(
     checked = Checked()
     evaluation = Evaluation(against) if against is not None else None
     columns = Columns()
-    sizes = _Sizes(tokens, max_tokens)
+    sizes = Sizes(max_tokens)
     for batch in batched(lines(path), BATCH_ROWS):
         pairs = []
         for number, line in batch:
@@ -77,9 +72,10 @@ def check(
             checked.add(_alone(pair, query, positive, negatives))
             if evaluation is not None:
                 checked.add(evaluation.leaks(pair, query, positive))
-        sizes.add(pairs)
+        if tokens is not None:
+            _add(sizes, pairs, tokens)
     checked.add(columns.findings())
-    checked.add(sizes.findings())
+    checked.add(_long(sizes, max_tokens))
     checked.findings.sort(key=lambda each: each.line)
     checked.add(_altogether(len(columns)))
     checked.statistics = columns.statistics() | sizes.statistics()
@@ -117,40 +113,17 @@ def _texts(pair: Pair) -> Iterator[tuple[str, str]]:
         yield f"negatives[{place}]", negative
 
 
-class _Sizes:
-    """Tokens of every text, where somebody can count them."""
+def _add(sizes: Sizes, pairs: Sequence[Pair], tokens: CountTokens) -> None:
+    texts = [(pair.line, name, text) for pair in pairs for name, text in _texts(pair)]
+    for (line, name, _), size in zip(texts, tokens([text for _, _, text in texts]), strict=True):
+        sizes.add("query" if name == "query" else "passage", size)
+        sizes.limit(line, size)
 
-    def __init__(self, tokens: CountTokens | None, max_tokens: int | None) -> None:
-        self._tokens = tokens
-        self._max_tokens = max_tokens
-        self._of = {"query": array("q"), "passage": array("q")}
-        self._long_line = array("q")  # of each text that is too long
 
-    def add(self, pairs: Sequence[Pair]) -> None:
-        if self._tokens is None:
-            return
-        texts = [(pair.line, name, text) for pair in pairs for name, text in _texts(pair)]
-        for (line, name, _), size in zip(texts, self._tokens([text for _, _, text in texts]), strict=True):
-            self._of["query" if name == "query" else "passage"].append(size)
-            if self._max_tokens is not None and size > self._max_tokens:
-                self._long_line.append(line)
-
-    def findings(self) -> Iterator[Finding]:
-        """One for all texts that are longer than the model reads, because their end is cut off and nothing else."""
-        if self._long_line:
-            lines = sorted(set(self._long_line))
-            named = ", ".join(map(str, lines[:LINES_NAMED])) + (", …" if len(lines) > LINES_NAMED else "")
-            texts = "1 text has" if len(self._long_line) == 1 else f"{len(self._long_line):,} texts have"
-            detail = f"{texts} more tokens than the {self._max_tokens:,} that the model reads, in lines "
-            yield Finding("warning", lines[0], "long", f"{detail}{named}")
-
-    def statistics(self) -> dict[str, int | float]:
-        found: dict[str, int | float] = {}
-        for name, sizes in self._of.items():
-            if sizes:
-                values, counts = np.unique(np.asarray(sizes, np.int64), return_counts=True)
-                counted = list(zip(values.tolist(), counts.tolist(), strict=True))
-                found[f"{name}_tokens_mean"] = round(sum(sizes) / len(sizes), 1)
-                found |= {f"{name}_tokens_p{percent}": percentile(counted, percent) for percent in (50, 95)}
-                found[f"{name}_tokens_max"] = int(values[-1])
-        return found
+def _long(sizes: Sizes, max_tokens: int | None) -> Iterator[Finding]:
+    """One for all texts that are longer than the model reads, because their end is cut off and nothing else."""
+    if count := len(sizes.too_long):
+        first, named = sizes.lines()
+        texts = "1 text has" if count == 1 else f"{count:,} texts have"
+        detail = f"{texts} more tokens than the {max_tokens:,} that the model reads, in lines {named}"
+        yield Finding("warning", first, "long", detail)

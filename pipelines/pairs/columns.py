@@ -52,8 +52,8 @@ class Columns:
         rows = len(self)
         return {
             "rows": rows,
-            "queries": len(np.unique(_column(self._query))),
-            "positives": len(np.unique(_column(self._positive))),
+            "queries": len(np.unique(column(self._query))),
+            "positives": len(np.unique(column(self._positive))),
             "negatives_per_row": round(len(self._refused) / rows, 2) if rows else 0.0,
         }
 
@@ -66,18 +66,18 @@ class Columns:
             yield from self._preambles()
 
     def _duplicates(self) -> Iterator[Finding]:
-        lines = _column(self._line)
-        _, first, which = np.unique(_column(self._row), return_index=True, return_inverse=True)
+        lines = column(self._line)
+        _, first, which = np.unique(column(self._row), return_index=True, return_inverse=True)
         for place in np.flatnonzero(first[which] != np.arange(len(lines))):
             yield Finding("error", int(lines[place]), "duplicate", f"the row of line {lines[first[which[place]]]}")
 
     def _contradictions(self) -> Iterator[Finding]:
         """At the later of the two lines. A row that contradicts itself is the business of whoever sees it alone."""
-        pairs, first = np.unique(_column(self._pair), return_index=True)
-        refused, refused_line = _column(self._refused), _column(self._refused_line)
+        pairs, first = np.unique(column(self._pair), return_index=True)
+        refused, refused_line = column(self._refused), column(self._refused_line)
         told = set()
         for place in np.flatnonzero(np.isin(refused, pairs)):
-            line = int(_column(self._line)[first[np.searchsorted(pairs, refused[place])]])
+            line = int(column(self._line)[first[np.searchsorted(pairs, refused[place])]])
             other = int(refused_line[place])
             if line != other and (line, other) not in told:
                 told.add((line, other))
@@ -87,32 +87,33 @@ class Columns:
                 yield Finding("error", max(line, other), "contradiction", detail)
 
     def _repeated(self) -> Iterator[Finding]:
-        for line, count in _frequent(self._query, self._line, max(FEWEST_REPEATED, MOST_REPEATED * len(self))):
+        for line, count in frequent(self._query, self._line, max(FEWEST_REPEATED, MOST_REPEATED * len(self))):
             yield Finding("warning", line, "repeated", f"the query stands in {count:,} of {len(self):,} rows")
 
     def _dominant(self) -> Iterator[Finding]:
-        for line, count in _frequent(self._positive, self._line, max(FEWEST_ALIKE, MOST_DOMINANT * len(self))):
+        for line, count in frequent(self._positive, self._line, max(FEWEST_ALIKE, MOST_DOMINANT * len(self))):
             yield Finding(
                 "warning", line, "dominant", f"the passage is the positive of {count:,} of {len(self):,} rows"
             )
 
     def _preambles(self) -> Iterator[Finding]:
-        _, first = np.unique(_column(self._query), return_index=True)
+        _, first = np.unique(column(self._query), return_index=True)
         first.sort()
-        openings, lines = _column(self._opening)[first], _column(self._line)[first]
-        for line, count in _frequent(openings, lines, max(FEWEST_ALIKE, MOST_OPENING * len(first))):
+        openings, lines = column(self._opening)[first], column(self._line)[first]
+        for line, count in frequent(openings, lines, max(FEWEST_ALIKE, MOST_OPENING * len(first))):
             detail = f"{count:,} of {len(first):,} distinct queries begin with the {OPENING_WORDS} words of this one"
             yield Finding("warning", line, "preamble", detail)
 
 
-def _column(values: "array[int] | NDArray[np.int64]") -> NDArray[np.int64]:
+def column(values: "array[int] | NDArray[np.int64]") -> NDArray[np.int64]:
+    """[n]: the values, not copied."""
     return np.asarray(values, np.int64)
 
 
-def _frequent(
+def frequent(
     values: "array[int] | NDArray[np.int64]", lines: "array[int] | NDArray[np.int64]", most: float
 ) -> Iterator[tuple[int, int]]:
     """(first line, count) of the values that occur more than `most` times, in the order of the lines."""
-    _, first, counts = np.unique(_column(values), return_index=True, return_counts=True)
+    _, first, counts = np.unique(column(values), return_index=True, return_counts=True)
     for place in sorted(np.flatnonzero(counts > most), key=lambda place: int(first[place])):
-        yield int(_column(lines)[first[place]]), int(counts[place])
+        yield int(column(lines)[first[place]]), int(counts[place])

@@ -1,7 +1,9 @@
 """Pairs as JSONL: one object a line, `query` and `positive`, and where there are any `negatives`, `group`, `source`."""
 
+import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -65,14 +67,16 @@ def read_pairs(path: Path) -> Iterator[Pair]:
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers. Raises `InputError` where the file cannot be read."""
+    """The lines that are not blank, with their numbers, also of a `.gz`. Raises `InputError` where the file cannot be
+    read."""
     try:
-        with path.open("rb") as file:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield number, line
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", hint="name a JSONL file of pairs") from None
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read: {reason}", hint="name a JSONL file") from None
 
 
 def first_row(path: Path) -> dict[str, Any]:

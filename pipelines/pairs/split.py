@@ -4,7 +4,7 @@ model what it has seen."""
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from pipelines.config import PairsConfig
+from pipelines.config import BehaviourConfig, PairsConfig
 from pipelines.model import digest
 from pipelines.pairs.rows import Pair
 from pipelines.pairs.text import normalised
@@ -36,6 +36,6 @@ def _question(pair: Pair) -> str:
     return f"question {normalised(pair.query)}"
 
 
-def is_held_out(group: str, config: PairsConfig) -> bool:
+def is_held_out(group: str, config: PairsConfig | BehaviourConfig) -> bool:
     """The same for the same group and seed, whatever else there is."""
     return int.from_bytes(digest(str(config.seed), group)[:4], "big") < config.held_out * SHARES

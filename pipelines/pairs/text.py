@@ -26,7 +26,7 @@ _TAG = re.compile(
     r"|tbody|td|th|thead|title|tr|u|ul)(?:\s[^<>]*)?/?>",
     re.IGNORECASE,
 )
-_MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)  # odd, as multipliers must be
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, as a multiplier must be
 
 
 def normalised(text: str) -> str:
@@ -43,13 +43,19 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
-def shingles(words: Sequence[str]) -> NDArray[np.uint64]:
-    """[n] ascending: the distinct hashes of the word 3-grams, for as long as this process lives."""
-    if len(words) < 3:
-        return np.zeros(0, np.uint64)
+def grams(words: Sequence[str], length: int) -> NDArray[np.uint64]:
+    """[len(words) - length + 1]: the hash of the n-gram that begins at each word, for as long as this process lives."""
+    count = max(len(words) - length + 1, 0)
     hashes = np.fromiter(map(hash, words), np.int64, len(words)).view(np.uint64)
-    grams = hashes[:-2] * _MIX[0] + hashes[1:-1] * _MIX[1] + hashes[2:] * _MIX[2]
-    return np.unique(grams ^ (grams >> np.uint64(29)))
+    found = np.zeros(count, np.uint64)
+    for place in range(length):
+        found = found * _MIX + hashes[place : place + count]
+    return found ^ (found >> np.uint64(29))
+
+
+def shingles(words: Sequence[str]) -> NDArray[np.uint64]:
+    """[n] ascending: the distinct hashes of the word 3-grams."""
+    return np.unique(grams(words, 3))
 
 
 def damage(text: str) -> str:
