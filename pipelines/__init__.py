@@ -23,6 +23,7 @@ Fine-tuning, which begins and ends with the index:
 
     training.py    runs these in order                 pairs/ finetune/ evaluate_model/    the stages
     model_stage.py their command line                  tracking/      runs and models in MLflow, by way of a journal
+    examples/      for language models: data --examples--> data/examples
 
 Beside the main job:
 

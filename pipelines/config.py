@@ -180,6 +180,13 @@ class DpoConfig(BehaviourConfig):
     beta: float = Field(0.1, gt=0)  # how far the model may go from where it began; less is further
 
 
+class LanguageModel(Section):
+    """A fine-tuned language model that `dvc repro` makes."""
+
+    kind: Literal["sft", "dpo"]  # the section that says how
+    data: str  # path of its data, which DVC has to know; it goes before that of the section
+
+
 class RetentionConfig(Section):
     keep_last: int = Field(10, ge=0)  # versions
     keep_daily: int = Field(30, ge=0)  # of the last so many days that have one, the newest version
@@ -236,7 +243,7 @@ class Config(Section):
     log: LogConfig = LogConfig()
     flow: FlowConfig = FlowConfig()
     models: list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]] = []  # that `dvc repro` fine-tunes
-    language_models: dict[str, Literal["sft", "dpo"]] = {}  # likewise, with the section that says how
+    language_models: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")], LanguageModel] = {}  # likewise
     schedules: list[Schedule] = []
 
     def with_model(self, name: str) -> Self:
@@ -298,7 +305,7 @@ def _known_keys(location: tuple[int | str, ...]) -> str:
     fields = Config.model_fields
     if len(location) > 1 and location[0] in fields:
         annotation = fields[str(location[0])].annotation
-        section = next(iter(get_args(annotation)), annotation)  # of a list, what it holds
+        section = [annotation, *get_args(annotation)][-1]  # of a list or a dictionary, what it holds
         assert isinstance(section, type) and issubclass(section, Section)
         fields = section.model_fields
     return ", ".join(fields)

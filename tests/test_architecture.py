@@ -6,9 +6,12 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
+
+from pipelines.config import LanguageModel
 
 PROJECT = Path(__file__).resolve().parents[1]
 STAGES = ("collect", "parse", "chunk", "embed", "index", "evaluate")
@@ -170,6 +173,12 @@ def dvc_stages(path: Path) -> dict[str, dict]:
     return {name: stage.get("do", stage) for name, stage in stages.items()}
 
 
+def params_of(stage: dict) -> list[str]:
+    """Its parameters; of a stage for each language model, those of both kinds."""
+    kinds = get_args(LanguageModel.model_fields["kind"].annotation)
+    return [key.replace("${item.kind}", kind) for key in stage["params"] for kind in kinds]
+
+
 def code_of(stage: dict) -> list[str]:
     return [dep for dep in stage.get("deps", []) if dep.startswith("pipelines/")]
 
@@ -225,7 +234,7 @@ def test_every_tracked_parameter_section_is_in_the_parameter_files():
     for home in (PROJECT, PROJECT / "pipelines" / "cli" / "template"):
         params = yaml.safe_load((home / "params.yaml").read_text("utf-8"))
         for stage in dvc_stages(home / "dvc.yaml").values():
-            for key in stage["params"]:
+            for key in params_of(stage):
                 section, _, field = key.partition(".")
                 assert section in params, (home, key)
                 assert not field or field in params[section], (home, key)

@@ -16,6 +16,8 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
 
 from pipelines.errors import InputError
 from pipelines.model import canonical_json
@@ -48,6 +50,10 @@ def read_checks(path: Path) -> dict[str, Any]:
 
 def declared_wrong(checks: Mapping[str, Any]) -> str:
     """Why these are no checks, or nothing."""
+    try:
+        canonical_json(checks).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        return f"they cannot be written: {error}"
     for name, value in checks.items():
         if name == FORMAT:
             try:
@@ -78,10 +84,13 @@ def format_wrong(checks: Mapping[str, Any], answer: str) -> str:
     if FORMAT not in checks:
         return ""
     try:
-        value = json.loads(answer)
+        value = json.loads(answer, parse_constant=_no_number)
     except (ValueError, RecursionError):
         return "is not JSON"
-    error = next(iter(_validator(canonical_json(checks[FORMAT])).iter_errors(value)), None)
+    try:
+        error = next(iter(_validator(canonical_json(checks[FORMAT])).iter_errors(value)), None)
+    except Unresolvable as missing:
+        return f"has a schema with a $ref that leads nowhere: {missing.ref[:SHOWN]}"
     if error is None:
         return ""
     where = "/".join(map(str, error.absolute_path))
@@ -119,7 +128,11 @@ def is_refusal(answer: str) -> bool:
 
 @lru_cache(maxsize=1000)
 def _validator(schema: str) -> Draft202012Validator:
-    return Draft202012Validator(json.loads(schema))
+    return Draft202012Validator(json.loads(schema), registry=Registry())  # of which nothing is fetched
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 @lru_cache(maxsize=1000)

@@ -3,8 +3,8 @@
     {"messages": [{"role": "system", "content": ...}, {"role": "user", ...}, {"role": "assistant", ...}]}      a chat
     {"prompt": [{"role": "user", "content": ...}], "chosen": [...], "rejected": [...]}                   a preference
 
-These are the formats of OpenAI and TRL. A chat can declare what its answer must fulfil, under `checks`; both can name
-the `group` that stays on one side when they are split. Other keys are left alone.
+These are the formats of OpenAI and TRL. Both can declare under `checks` what an answer must fulfil, and name the
+`group` that stays on one side when they are split. Other keys are left alone.
 """
 
 import json
@@ -53,6 +53,7 @@ class Preference:
     prompt: Messages
     chosen: str
     rejected: str
+    checks: Mapping[str, Any] = field(default_factory=dict)
     group: str = ""
     line: int = 0  # of its file
 
@@ -96,8 +97,12 @@ def parse(line: bytes, number: int) -> Example | list[Flaw]:
     found = _preference(row, number) if "chosen" in row or "rejected" in row else _chat(row, number)
     if isinstance(found, list):
         return found
-    if not isinstance(row.get("group", ""), str):
+    if not isinstance(found.group, str):
         return [Flaw("type", '"group" is not a text')]
+    if _SURROGATE.search(found.group):
+        return [Flaw("encoding", '"group" holds half of a surrogate pair')]
+    if not isinstance(found.checks, dict):
+        return [Flaw("checks", '"checks" is not an object')]
     return found
 
 
@@ -105,13 +110,13 @@ def to_json(example: Example) -> dict[str, Any]:
     """The row that `parse` reads back, with one way to write each thing."""
     if isinstance(example, Chat):
         row: dict[str, Any] = {"messages": plain(example.messages)}
-        row |= {"checks": dict(example.checks)} if example.checks else {}
     else:
         row = {"prompt": plain(example.prompt)}
         row |= {
             side: plain((Message("assistant", text),))
             for side, text in (("chosen", example.chosen), ("rejected", example.rejected))
         }
+    row |= {"checks": dict(example.checks)} if example.checks else {}
     return row | ({"group": example.group} if example.group else {})
 
 
@@ -124,10 +129,7 @@ def _chat(row: dict[str, Any], number: int) -> Chat | list[Flaw]:
     messages, flaws = _messages("messages", row.get("messages"))
     if not flaws:
         flaws += _order("messages", messages, answered=True)
-    checks = row.get("checks", {})
-    if not isinstance(checks, dict):
-        flaws.append(Flaw("checks", '"checks" is not an object'))
-    return flaws or Chat(messages, checks, row.get("group", ""), number)
+    return flaws or Chat(messages, row.get("checks", {}), row.get("group", ""), number)
 
 
 def _preference(row: dict[str, Any], number: int) -> Preference | list[Flaw]:
@@ -141,7 +143,8 @@ def _preference(row: dict[str, Any], number: int) -> Preference | list[Flaw]:
             wrong = [Flaw("order", f'"{side}" is not one answer of the assistant')]
         flaws += wrong
         answers.append(said[0].content if said else "")
-    return flaws or Preference(prompt, answers[0], answers[1], row.get("group", ""), number)
+    chosen, rejected = answers
+    return flaws or Preference(prompt, chosen, rejected, row.get("checks", {}), row.get("group", ""), number)
 
 
 def _messages(key: str, value: object, role: str = "user") -> tuple[Messages, list[Flaw]]:
