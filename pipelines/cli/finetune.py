@@ -8,7 +8,7 @@ import click
 
 from pipelines.cli.app import Settings, common
 from pipelines.cli.output import emit_json, safe, table
-from pipelines.errors import InputError
+from pipelines.errors import ConfigError, InputError
 
 SHOWN = 10  # findings of one kind; --json has more
 
@@ -24,29 +24,54 @@ def finetune() -> None:
     "--against",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="What the model is evaluated on: pairs, or a golden set. Nothing of it may be learned.",
+    help="What the model is evaluated on: such a file, or for pairs a golden set. Nothing of it may be learned.",
 )
-@click.option("--model", metavar="M", help="Whose tokens are counted (default: finetune.base, or embed.model).")
+@click.option(
+    "--model",
+    metavar="M",
+    help="Whose tokens are counted (default: base of the section, else generate.model or embed.model).",
+)
+@click.option(
+    "--checks",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What the answers of chats and preferences must fulfil (default: sft.checks, dpo.checks).",
+)
+@click.option("--pii", is_flag=True, help="Name personal data in chats and preferences, too.")
 @common
-def check(settings: Settings, file: Path, against: Path | None, model: str | None) -> None:
+def check(
+    settings: Settings, file: Path, against: Path | None, model: str | None, checks: Path | None, pii: bool
+) -> None:
     """Look for what would make a model learn something else from FILE than it should; exit 3 if there is an error.
 
-    Errors: lines that are no pair, rows that stand twice, passages that are positive and negative of one query,
-    queries that are their own positive, and what is in the evaluation too: queries, near-duplicates, groups.
-    Warnings: texts that are longer than the model reads or damaged, and too little diversity.
+    FILE holds pairs for an embedding model, chats or preferences for a language model, told by its first line. Errors:
+    lines that are none, contradictions, answers that break what is declared for them, and what is in the evaluation
+    too: questions, near-duplicates, groups. Warnings: texts that are too long or damaged, and too little diversity.
 
     \b
     snapdex finetune check pairs.jsonl --against held-out.jsonl
+    snapdex finetune check chats.jsonl --checks checks.json --pii
     """
+    from pipelines import examples, pairs
     from pipelines.models import resolve_model
-    from pipelines.pairs import check_for
 
-    base = settings.config.base
-    read_by = base.with_model(model) if model else base
-    checked = check_for(file, resolve_model(read_by, settings.workspace), against=against)
+    config, workspace = settings.config, settings.workspace
+    kind = examples.kind_of(file)
+    if kind is None and (checks or pii):
+        raise ConfigError(f"{file} does not begin with a chat or a preference", hint="leave out --checks and --pii")
+    if kind is None:
+        base = config.base.with_model(model) if model else config.base
+        read_by = base.model
+        checked = pairs.check_for(file, resolve_model(base, workspace), against=against)
+    else:
+        section = examples.section_of(config, kind)
+        read_by = model or section.base or config.generate.model
+        chosen = {"base": read_by, "checks": str(checks.resolve()) if checks else section.checks}
+        section = section.model_copy(update=chosen)
+        checked = examples.check_for(section, workspace, file, against=against, pii=pii)
     if settings.json:
         emit_json(
-            {"file": str(file), "against": str(against) if against else None, "model": read_by.model}
+            {"file": str(file), "against": str(against) if against else None, "model": read_by}
             | {"errors": checked.errors, "warnings": checked.warnings, "counts": checked.counts}
             | {"statistics": checked.statistics, "findings": [asdict(each) for each in checked.findings]}
         )
