@@ -1,7 +1,7 @@
-"""Fine-tuning an embedding model, from judgements to a registered model: pairs, finetune, evaluate_model, register.
+"""Fine-tuning a model, from examples to a registered model: make, train, measure, register.
 
-The stages in order, as plain functions; `flows/finetune.py` runs the same ones as Prefect tasks. What happens goes into
-a journal, which `pipelines.tracking` sends to MLflow when it is there.
+The stages of `jobs.py` in order, as plain functions; `flows/finetune.py` runs the same ones as Prefect tasks. What
+happens goes into a journal, which `pipelines.tracking` sends to MLflow when it is there.
 """
 
 import json
@@ -12,28 +12,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines import evaluate_model, finetune, tracking
+from pipelines import evaluate_model, finetune, jobs, tracking
 from pipelines.config import Config
 from pipelines.errors import ConflictError, GateFailed
 from pipelines.evaluate_model import ModelReport
 from pipelines.files import Workspace, file_sha256, flocked
-from pipelines.finetune import FinetuneReport, base_of
-from pipelines.ingest import locked, with_pinned_model
+from pipelines.finetune import FinetuneReport
+from pipelines.jobs import Kind, Made
 from pipelines.model import digest
-from pipelines.models import pinned, resolve_model
-from pipelines.pairs import HELD_OUT, TRAIN, pairs_folder
-from pipelines.pairs import stage as pairs
-from pipelines.pairs.stage import PairsReport
+from pipelines.pairs import HELD_OUT, TRAIN
 from pipelines.progress import Progress
 from pipelines.record import commit_stages
 from pipelines.tracking import Journal
 from pipelines.tracking.provenance import provenance
 
-STAGES = ("pairs", "finetune", "evaluate_model")
-
 
 def run(
-    config: Config, workspace: Workspace, name: str, *, prefect_run: str | None = None, progress: Progress | None = None
+    config: Config,
+    workspace: Workspace,
+    name: str,
+    kind: Kind = "embedding",
+    *,
+    prefect_run: str | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """The whole job in this process; the model is registered as `candidate`, and as `champion` if it is better.
 
@@ -43,15 +44,15 @@ def run(
     """
     began = time.monotonic()
     with turn(workspace, name):
-        config = with_pinned_models(config)
-        made = make_pairs(config, workspace, name, progress=progress)
-        key = journal_key(config, workspace, name)
-        with open_run(config, workspace, name, key, made, prefect_run=prefect_run) as log:
-            trained = finetune.run(config, workspace, name, log=log, progress=progress)
-            measured = evaluate_model.run(config, workspace, name, progress=progress)
-            conclude(workspace, name, log, trained, measured)
+        config = jobs.with_pinned_models(config, kind)
+        made = jobs.make(config, workspace, name, kind, progress=progress)
+        key = journal_key(config, workspace, name, kind)
+        with open_run(config, workspace, name, kind, key, made, prefect_run=prefect_run) as log:
+            trained = jobs.train(config, workspace, name, kind, log=log, progress=progress)
+            measured = jobs.measure(config, workspace, name, kind, progress=progress)
+            conclude(workspace, name, kind, log, trained, measured)
     synced = tracking.sync(workspace, progress=progress) if tracking.is_configured() else []
-    return report_of(workspace, name, key, made, trained, measured, synced, seconds=time.monotonic() - began)
+    return report_of(workspace, name, kind, key, made, trained, measured, synced, seconds=time.monotonic() - began)
 
 
 @contextmanager
@@ -65,19 +66,6 @@ def turn(workspace: Workspace, name: str) -> Iterator[None]:
         yield
 
 
-def with_pinned_models(config: Config) -> Config:
-    """The parameters with the versions that their models have now: the stages of a training agree about them, also
-    where an alias moves meanwhile."""
-    named = {key: pinned(getattr(config.finetune, key), f"finetune.{key}") for key in ("base", "teacher")}
-    return with_pinned_model(config.model_copy(update={"finetune": config.finetune.model_copy(update=named)}))
-
-
-def make_pairs(config: Config, workspace: Workspace, name: str, *, progress: Progress | None = None) -> PairsReport:
-    """The stage `pairs`, while no run changes the manifests that it reads."""
-    with locked(workspace):
-        return pairs.run(config, workspace, name, progress=progress)
-
-
 @dataclass(frozen=True)
 class RunLog:
     """What training tells goes to the journal, with what the machine does at that time."""
@@ -88,43 +76,40 @@ class RunLog:
         self.journal.metrics({**values, **tracking.system_metrics()}, step)
 
 
-def journal_key(config: Config, workspace: Workspace, name: str) -> str:
+def journal_key(config: Config, workspace: Workspace, name: str, kind: Kind) -> str:
     """The same for the same training, measured under the same conditions: those before it begins, since a sync may
     move the champion that it is compared with."""
-    made_of = digest(finetune.fingerprint(config, workspace, name), evaluate_model.conditions(config, workspace, name))
-    return f"{name}-{made_of.hex()[:16]}"
+    return f"{name}-{digest(*jobs.made_of(config, workspace, name, kind)).hex()[:16]}"
 
 
 @contextmanager
 def open_run(
-    config: Config, workspace: Workspace, name: str, key: str, made: PairsReport, *, prefect_run: str | None
+    config: Config, workspace: Workspace, name: str, kind: Kind, key: str, made: Made, *, prefect_run: str | None
 ) -> Iterator[RunLog | None]:
     """The journal of this training, with where everything came from; None where all of it was told before."""
-    commit_stages(workspace, [f"pairs@{name}"])
+    first = jobs.stages_of(kind)[0]
+    commit_stages(workspace, [f"{first}@{name}"])
     if tracking.is_ended(workspace, key):
         yield None
         return
     _give_up_others(workspace, name, key)
-    data = f"data/pairs/{name}"
+    data = f"data/{first}/{name}"
     came_from = provenance(
         workspace,
         index=config.index.name,
-        version=made.version,
-        snapshot=made.snapshot,
+        version=getattr(made, "version", None),
+        snapshot=getattr(made, "snapshot", None),
         data=data,
         prefect_run=prefect_run,
     )
-    base, serving = base_of(config, workspace), resolve_model(config.embed, workspace)
     with tracking.open_journal(workspace, key, experiment=f"{config.index.name} models", name=name) as journal:
-        journal.params({f"finetune.{field}": value for field, value in config.finetune.model_dump().items()})
-        journal.params({f"pairs.{field}": value for field, value in config.pairs.model_dump().items()})
-        journal.params({"base": base.name, "base_revision": base.revision, "serving": serving.name})
+        journal.params(jobs.parameters(config, workspace, name, kind))
         journal.tags(came_from)
         for file, rows, context in ((TRAIN, made.train, "training"), (HELD_OUT, made.held_out, "validation")):
-            sha256 = file_sha256(pairs_folder(workspace, name) / file)
+            sha256 = file_sha256(jobs.data_folder(workspace, name, kind) / file)
             tags = {"dvc_md5": came_from.get("dvc_md5", ""), "sha256": sha256}
             journal.dataset(f"{data}/{file}", sha256[:32], rows, context, tags)
-        journal.text("pairs.json", json.dumps(made.to_json(), indent=1, ensure_ascii=False))
+        journal.text(f"{first}.json", json.dumps(made.to_json(), indent=1, ensure_ascii=False))
         try:
             yield RunLog(journal)
         except Exception:
@@ -142,11 +127,11 @@ def _give_up_others(workspace: Workspace, name: str, key: str) -> None:
 
 
 def conclude(
-    workspace: Workspace, name: str, log: RunLog | None, trained: FinetuneReport, measured: ModelReport
+    workspace: Workspace, name: str, kind: Kind, log: RunLog | None, trained: FinetuneReport, measured: ModelReport
 ) -> None:
     """Tell what came of it. A model that is better becomes the champion as soon as MLflow has all this, unless another
     one became it since the models were compared."""
-    commit_stages(workspace, [f"{stage}@{name}" for stage in STAGES])
+    commit_stages(workspace, [f"{stage}@{name}" for stage in jobs.stages_of(kind)])
     if log is None:
         return
     journal = log.journal
@@ -157,7 +142,7 @@ def conclude(
         journal.file(path)
     card = evaluate_model.card_file(workspace, name).read_text("utf-8")
     journal.text("model.md", card)
-    journal.model(trained.directory, finetune.opened(trained.directory))
+    journal.model(trained.directory, jobs.loaded(trained.directory, kind))
     journal.register(name, card, decision)
     if measured.passed:
         champion = re.fullmatch(rf"mlflow:{re.escape(name)}@([0-9]+)", measured.against)
@@ -167,20 +152,21 @@ def conclude(
 def report_of(
     workspace: Workspace,
     name: str,
+    kind: Kind,
     key: str,
-    made: PairsReport,
+    made: Made,
     trained: FinetuneReport,
     measured: ModelReport,
     synced: Sequence[tracking.Synced],
     *,
     seconds: float,
 ) -> dict[str, Any]:
-    """What `snapdex finetune embedding --json` prints."""
+    """What `snapdex finetune ... --json` prints."""
     told = next((each for each in synced if each.key == key), None) or tracking.synced(workspace, key)
     return {
         "model": name,
         "directory": str(trained.directory),
-        "pairs": made.to_json(),
+        jobs.stages_of(kind)[0]: made.to_json(),
         "training": trained.to_json(),
         "evaluation": measured.to_json(),
         "passed": measured.passed,

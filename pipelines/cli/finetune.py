@@ -2,13 +2,16 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipelines.cli.app import Settings, common
 from pipelines.cli.output import emit_json, safe, table
 from pipelines.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from pipelines.jobs import Kind
 
 SHOWN = 10  # findings of one kind; --json has more
 
@@ -112,42 +115,82 @@ def embedding(settings: Settings, model: str, dry_run: bool) -> None:
     snapdex finetune embedding --set pairs.judgements=train.jsonl
     snapdex run --set embed.model=mlflow:handbook@champion
     """
-    from pipelines import training
+    _fine_tune(settings, model or settings.config.index.name, "embedding", dry_run)
+
+
+@finetune.command()
+@click.argument("model")
+@click.option("--dry-run", is_flag=True, help="Check and divide the chats, and train nothing.")
+@common
+def sft(settings: Settings, model: str, dry_run: bool) -> None:
+    """Fine-tune a language model on chats, and register it if it behaves better.
+
+    For behaviour: a format, a tone, constraints, when to refuse. What a model shall know belongs into an index instead.
+    The chats of sft.data (or of MODEL in language_models) are checked and divided; the model named by sft.base learns
+    from one part, with LoRA by default. Both models then answer the prompts of the other part: sft.metric decides, and
+    what was unlearned can refuse it. The model lies in data/models/MODEL, and in MLflow's registry where
+    MLFLOW_TRACKING_URI says where that is. Interrupted, the same command goes on. Exit 7 if it is not better.
+
+    \b
+    snapdex finetune check chats.jsonl
+    snapdex finetune sft triage --set sft.data=chats.jsonl --set sft.base=path:models/small
+    """
+    _fine_tune(settings, model, "sft", dry_run)
+
+
+@finetune.command()
+@click.argument("model")
+@click.option("--dry-run", is_flag=True, help="Check and divide the preferences, and train nothing.")
+@common
+def dpo(settings: Settings, model: str, dry_run: bool) -> None:
+    """Fine-tune a language model on preferences: pairs of answers, of which one is better.
+
+    As `snapdex finetune sft`, with the section dpo; begin with a model that was fine-tuned on chats. Judged by how many
+    held-out pairs it likes the right way round (dpo.metric: preferred). Exit 7 if it is not better.
+
+    \b
+    snapdex finetune dpo triage-kind --set dpo.data=preferences.jsonl --set dpo.base=path:data/models/triage
+    """
+    _fine_tune(settings, model, "dpo", dry_run)
+
+
+def _fine_tune(settings: Settings, name: str, kind: "Kind", dry_run: bool) -> None:
+    from pipelines import jobs, training
 
     config, workspace = settings.config, settings.workspace
-    name = model or config.index.name
     with settings.progress() as progress:
         if dry_run:
-            made = training.make_pairs(config, workspace, name, progress=progress).to_json()
-            emit_json(made) if settings.json else _print_pairs(made)
+            made = jobs.make(config, workspace, name, kind, progress=progress).to_json()
+            emit_json(made) if settings.json else _print_made(made)
             return
-        report = training.run(config, workspace, name, progress=progress)
+        report = training.run(config, workspace, name, kind, progress=progress)
     if settings.json:
         emit_json(report)
     else:
-        _print_training(report)
+        _print_training(report, jobs.stages_of(kind)[0])
     training.refuse_if_worse(report)
 
 
-def _print_pairs(made: dict[str, Any]) -> None:
-    sources = ", ".join(f"{count:,} {safe(source)}" for source, count in made["sources"].items())
-    click.echo(f"pairs       {made['train']:,} to learn from, {made['held_out']:,} held out ({sources})")
+def _print_made(made: dict[str, Any]) -> None:
+    sources = ", ".join(f"{count:,} {safe(source)}" for source, count in made.get("sources", {}).items())
+    rows = {"sft": "chats", "dpo": "preferences"}.get(made.get("kind", ""), "pairs")
+    parts = f"{made['train']:,} to learn from, {made['held_out']:,} held out"
+    click.echo(f"{rows:12}{parts}{f' ({sources})' if sources else ''}")
     for reason, count in made["dropped"].items():
         click.echo(f"left out    {count:,} {reason}")
     for warning in made["warnings"]:
         click.echo(f"warning     {safe(warning)}")
 
 
-def _print_training(report: dict[str, Any]) -> None:
-    _print_pairs(report["pairs"])
+def _print_training(report: dict[str, Any], first: str) -> None:
+    _print_made(report[first])
     training, found = report["training"], report["evaluation"]
     state = f"{training['steps']:,} steps, {training['seconds']:.0f} s"
     click.echo(f"training    {state if training['trained'] else 'nothing to do: it is there already'}")
-    for corpus, values in found["corpora"].items():
-        click.echo(
-            f"{safe(corpus)}: ndcg@10 {values['before']:.4f} -> {values['after']:.4f}, {values['difference']:+.4f}"
-            f" [{values['low']:+.4f}, {values['high']:+.4f}], {values['queries']:,} queries"
-        )
+    for corpus, values in found.get("corpora", {}).items():
+        click.echo(f"{safe(corpus)}: ndcg@10 {_change(values, 4)}, {values['queries']:,} queries")
+    for metric, values in found.get("metrics", {}).items():
+        click.echo(f"{safe(metric)}: {_change(values, 3)}, {values['queries']:,} examples")
     click.echo(f"decision    {found['outcome']}: {found['reason']}")
     click.echo(f"model       {report['directory']}")
     if told := report["tracking"]:
@@ -158,6 +201,12 @@ def _print_training(report: dict[str, Any]) -> None:
             click.echo(f"champion    {promoted['reason'] if not promoted['promoted'] else promoted['version']}")
         if told["url"]:
             click.echo(f"run         {told['url']}")
+
+
+def _change(values: dict[str, Any], digits: int) -> str:
+    before, after, difference, low, high = (values[name] for name in ("before", "after", "difference", "low", "high"))
+    sides = f"{before:.{digits}f} -> {after:.{digits}f}"
+    return f"{sides}, {difference:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 @finetune.command()

@@ -25,28 +25,49 @@ from pipelines.evaluate_behaviour.compare import (
     general_texts,
 )
 from pipelines.evaluate_behaviour.decide import decide, regression
-from pipelines.evaluate_model import ModelReport, metrics_file
-from pipelines.examples import HELD_OUT, Example, examples_folder, read_examples
+from pipelines.evaluate_model import ModelReport, card_file, metrics_file
+from pipelines.examples import HELD_OUT, Example, Kind, examples_folder, read_examples, section_of
 from pipelines.files import Workspace, atomic_write, file_sha256
 from pipelines.finetune import model_folder, read_facts
 from pipelines.model import canonical_json, digest
 from pipelines.models import Generator, resolve_generator
 from pipelines.progress import Progress, Silent
-from pipelines.tune import base_of, section_of
+from pipelines.tune import base_of
 
 __all__ = ["conditions", "run", "serving_of"]
 
 SHOWN = 8  # answers of each kind that the report keeps
 
 
-def serving_of(config: Config, workspace: Workspace, kind: str) -> Generator:
+class BehaviourReport(ModelReport):
+    """What `data/metrics/models/NAME.json` says of a language model."""
+
+    @property
+    def against(self) -> str:
+        return str(self.found["against"])
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers, named METRIC/before, METRIC/after, METRIC/difference; and those of what was unlearned."""
+        sides = {
+            **self.found["metrics"],
+            **{key: self.found["regression"][key] or {} for key in ("perplexity", "chats")},
+        }
+        return {
+            f"{metric}/{name}": float(values[name])
+            for metric, values in sides.items()
+            for name in ("before", "after", "difference", "low", "high")
+            if name in values
+        }
+
+
+def serving_of(config: Config, workspace: Workspace, kind: Kind) -> Generator:
     """The model that a candidate is compared with: `generate.model`, or the one that training began with."""
     if config.generate.model:
         return resolve_generator(config.generate, workspace)
     return base_of(config, workspace, kind)
 
 
-def conditions(config: Config, workspace: Workspace, name: str, kind: str) -> str:
+def conditions(config: Config, workspace: Workspace, name: str, kind: Kind) -> str:
     """64 hex digits over what a judgement depends on beside the model."""
     settings = section_of(config, kind)
     parts = [serving_of(config, workspace, kind).revision, file_sha256(examples_folder(workspace, name) / HELD_OUT)]
@@ -55,7 +76,9 @@ def conditions(config: Config, workspace: Workspace, name: str, kind: str) -> st
     return digest("evaluate_behaviour 1", *parts).hex()
 
 
-def run(config: Config, workspace: Workspace, name: str, kind: str, *, progress: Progress | None = None) -> ModelReport:
+def run(
+    config: Config, workspace: Workspace, name: str, kind: Kind, *, progress: Progress | None = None
+) -> ModelReport:
     """Judge `data/models/NAME` and write what was found; whether it is promoted is decided here and nowhere else.
 
     Nothing to do where the same was judged before. Raises `InputError` where there is no such model.
@@ -67,10 +90,9 @@ def run(config: Config, workspace: Workspace, name: str, kind: str, *, progress:
     if facts is None:
         raise InputError(f"there is no model {name}", hint=f"train it: snapdex finetune {kind} {name}")
     of = {"fingerprint": facts.fingerprint, "conditions": conditions(config, workspace, name, kind)}
-    card_file = metrics_file(workspace, name).with_suffix(".md")
     known = _known(workspace, name)
     if known.items() >= of.items():
-        return ModelReport(known, False, time.perf_counter() - began)
+        return BehaviourReport(known, False, time.perf_counter() - began)
     examples = _judged(workspace, name, settings)
     texts = general_texts(workspace.root / settings.general) if settings.general else []
     chats = general_chats(workspace.root / settings.general_chats, settings.judged) if settings.general_chats else []
@@ -101,9 +123,9 @@ def run(config: Config, workspace: Workspace, name: str, kind: str, *, progress:
         "samples": _samples(before, after),
         "tokens_per_second": round(after.tokens / after.seconds, 1) if after.seconds else 0.0,
     }
-    atomic_write(card_file, page(found, facts, config))
+    atomic_write(card_file(workspace, name), page(found, facts, config))
     atomic_write(metrics_file(workspace, name), json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    return ModelReport(found, True, time.perf_counter() - began)
+    return BehaviourReport(found, True, time.perf_counter() - began)
 
 
 def _known(workspace: Workspace, name: str) -> dict[str, Any]:
@@ -111,7 +133,7 @@ def _known(workspace: Workspace, name: str) -> dict[str, Any]:
         found = json.loads(metrics_file(workspace, name).read_text("utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-    return found if isinstance(found, dict) and metrics_file(workspace, name).with_suffix(".md").exists() else {}
+    return found if isinstance(found, dict) and card_file(workspace, name).exists() else {}
 
 
 def _judged(workspace: Workspace, name: str, settings: BehaviourConfig) -> Sequence[Example]:

@@ -1,39 +1,16 @@
 """python -m pipelines.evaluate_behaviour --model NAME --kind sft|dpo --workspace DIR [--set section.key=value]"""
 
-import argparse
-import json
 import sys
-from pathlib import Path
 
 from pipelines import evaluate_behaviour
-from pipelines.config import load_config
-from pipelines.errors import SnapdexError
-from pipelines.files import Workspace
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.evaluate_behaviour",
-        description="Judge a fine-tuned language model beside the one in use.",
-    )
-    parser.add_argument("--model", required=True, metavar="NAME")
-    parser.add_argument("--kind", required=True, choices=("sft", "dpo"))
-    parser.add_argument("--workspace", type=Path, default=Path(), metavar="DIR")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one parameter")
-    options = parser.parse_args()
-    try:
-        workspace = Workspace(options.workspace.resolve())
-        report = evaluate_behaviour.run(
-            load_config(workspace.params, options.set), workspace, options.model, options.kind
-        )
-    except SnapdexError as error:
-        sys.stderr.write(f"error: {error}\nhint: {error.hint}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    sys.stdout.write(json.dumps(report.to_json(), ensure_ascii=False) + "\n")
-    return 0
-
+from pipelines.model_stage import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        main(
+            "evaluate_behaviour",
+            evaluate_behaviour.run,
+            does="Judge a fine-tuned language model beside the one in use.",
+            kinds=("sft", "dpo"),
+        )
+    )

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from pipelines.config import BehaviourConfig, GenerateConfig
 from pipelines.errors import InputError
@@ -149,9 +148,8 @@ def _answered(
     asked: Iterator[Sequence[Message]] = (examples[place].prompt for place in order)
     for place, said in zip(order, speaker.complete(asked, settings.answer_tokens), strict=True):
         example = examples[place]
-        checks: dict[str, Any] = dict(example.checks) if isinstance(example, Chat) else {}
         found[place] = Answered(
-            example, said.text, score(said.text, example.answer, checks, cut_off=said.finish == "length")
+            example, said.text, score(said.text, example.answer, example.checks, cut_off=said.finish == "length")
         )
         tokens += said.completion_tokens
         progress.advance()

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pipelines.examples.rows import Chat, Example, Message
+from pipelines.examples.rows import Chat, Example
+from pipelines.generate import Message
 from pipelines.pairs.text import normalised
 
 _often = lru_cache(maxsize=256)(normalised)  # the same system prompt stands in most rows

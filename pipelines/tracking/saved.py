@@ -1,4 +1,4 @@
-"""A sentence-transformers model as MLflow keeps it: its files beside an `MLmodel` that says how they are opened."""
+"""A model as MLflow keeps it: its files beside an `MLmodel` that says how they are opened."""
 
 import filecmp
 import importlib.metadata
@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.models.folder import check_folder, shaping_files
+from pipelines.tracking.saved_causal import save_causal
 
 PINNED = ("sentence-transformers", "transformers", "torch")
+WRITING = ("transformers", "torch", "accelerate")  # what a language model needs
 CARD = "README.md"
 
 
@@ -24,6 +26,9 @@ def save(directory: Path, loaded: Any, target: Path, requirements: Sequence[str]
 
     Raises `InputError` for a directory that Snapdex would refuse to open.
     """
+    if not (directory / "modules.json").is_file():
+        save_causal(directory, target, list(requirements or pinned_requirements(WRITING)))
+        return
     check_folder(directory)
     wanted = [*shaping_files(directory), *([CARD] if (directory / CARD).is_file() else [])]
     with warnings.catch_warnings():
@@ -46,9 +51,9 @@ def save(directory: Path, loaded: Any, target: Path, requirements: Sequence[str]
             os.fsync(file.fileno())
 
 
-def pinned_requirements() -> list[str]:
+def pinned_requirements(names: Sequence[str] = PINNED) -> list[str]:
     """The installed releases, without the part after `+` that names a build: an index has only the release."""
-    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in PINNED]
+    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
 
 
 def files_below(directory: Path) -> Iterator[Path]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from pipelines.models.folder import ADAPTER, adapter_files, check_adapter, check_causal, read_json, writing_files
 
-PINNED = ("transformers", "torch", "accelerate")
 INNER, TOKENIZER = "model", "components/tokenizer"
 
 

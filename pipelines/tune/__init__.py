@@ -13,9 +13,9 @@ import shutil
 import time
 from pathlib import Path
 
-from pipelines.config import BehaviourConfig, Config
+from pipelines.config import Config
 from pipelines.errors import ConfigError, InputError
-from pipelines.examples import HELD_OUT, TRAIN, examples_folder, read_examples
+from pipelines.examples import HELD_OUT, TRAIN, Kind, examples_folder, read_examples, section_of
 from pipelines.files import Workspace, atomic_write, file_sha256
 from pipelines.finetune import (
     Facts,
@@ -33,7 +33,7 @@ from pipelines.models import Generator, resolve_generator
 from pipelines.models.folder import ADAPTER
 from pipelines.progress import Progress, Silent
 
-__all__ = ["base_of", "fingerprint", "run", "section_of"]
+__all__ = ["base_of", "fingerprint", "run"]
 
 JUDGING = {
     "metric",
@@ -46,12 +46,7 @@ JUDGING = {
 DATA = {"data", "evaluation", "checks", "held_out", "base"}  # and those that are hashed by what they name
 
 
-def section_of(config: Config, kind: str) -> BehaviourConfig:
-    """The parameters of `sft` or of `dpo`."""
-    return config.dpo if kind == "dpo" else config.sft
-
-
-def base_of(config: Config, workspace: Workspace, kind: str) -> Generator:
+def base_of(config: Config, workspace: Workspace, kind: Kind) -> Generator:
     """The model that training begins with. Raises `ConfigError` for one without weights here."""
     name = section_of(config, kind).base or config.generate.model
     model = resolve_generator(config.generate.model_copy(update={"model": name}), workspace)
@@ -60,7 +55,7 @@ def base_of(config: Config, workspace: Workspace, kind: str) -> Generator:
     return model
 
 
-def fingerprint(config: Config, workspace: Workspace, name: str, kind: str) -> str:
+def fingerprint(config: Config, workspace: Workspace, name: str, kind: Kind) -> str:
     """64 hex digits over everything that decides the weights: examples, base and parameters."""
     hashes = []
     for file in (TRAIN, HELD_OUT):
@@ -79,7 +74,7 @@ def run(
     config: Config,
     workspace: Workspace,
     name: str,
-    kind: str,
+    kind: Kind,
     *,
     log: Log | None = None,
     progress: Progress | None = None,

@@ -80,12 +80,11 @@ def test_the_same_again_is_nothing_to_do_and_how_it_is_judged_changes_no_weights
 
 
 def test_preferences_move_it_towards_the_chosen_answers(workspace: Workspace) -> None:
-    """From JSON alone to JSON with a word: of two answers it now likes the one that it did not like before."""
+    """Of two ways to write an answer it now likes the other one."""
     folder = examples_folder(workspace, "polite")
-    rows = [{**row, "chosen": row["rejected"], "rejected": row["chosen"]} for row in preferences()]
-    write_rows(folder / TRAIN, rows[:80])
-    write_rows(folder / HELD_OUT, rows[160:190])
-    config = config_of("dpo", base="path:data/models/house", epochs=2, learning_rate=5e-4, metric="preferred", beta=0.5)
+    write_rows(folder / TRAIN, preferences()[:80])
+    write_rows(folder / HELD_OUT, preferences()[160:190])
+    config = config_of("dpo", base="path:data/models/house", epochs=2, learning_rate=1e-3, metric="preferred")
     assert tune.run(config, workspace, "polite", "dpo").trained
     found = evaluate_behaviour.run(config, workspace, "polite", "dpo").found
     assert found["metrics"]["preferred"]["difference"] >= 0.1, found["reason"]

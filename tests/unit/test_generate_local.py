@@ -21,7 +21,7 @@ from pipelines.files import Workspace
 from pipelines.generate import LanguageModel, Message, load_generator
 from pipelines.generate.local import LocalModel, plain
 from pipelines.models import Generator, resolve_generator
-from tests.tracking.tiny import client_of
+from tests.tracking.client import client_of
 
 TEMPLATE = (
     "{% for message in messages %}<{{ message.role }}>{{ message.content }}<end>{% endfor %}"
