@@ -2,6 +2,7 @@
 # make test   the whole test suite, in JOBS=4 processes
 # make lint   ruff and mypy
 # make bench  the measurements of benchmarks/
+# make bench-train  those of them that train models, which take hours on a laptop
 # make soak   the fault tests without bounds, from random seeds, for MINUTES=10
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ export PREFECT_LOGGING_LEVEL ?= WARNING
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup run test lint bench soak clean
+.PHONY: setup run test lint bench bench-train soak clean
 
 setup: .venv/installed
 
@@ -40,6 +41,9 @@ lint: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+bench-train: setup
+	$(BIN)/python -m benchmarks behaviour finetune
 
 soak: setup
 	SNAPDEX_SOAK_MINUTES=$(or $(MINUTES),10) $(BIN)/python -m pytest -q -s tests/faults

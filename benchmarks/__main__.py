@@ -23,6 +23,7 @@ NAMES = (
     "filings",
     "scifact",
     "encode",
+    "behaviour",
     "finetune",
     "gate",
 )  # the quick ones first

@@ -34,7 +34,7 @@ FLOWS: dict[str, tuple[Flow[..., Any], str]] = {
     "ingest": (ingest.ingest, "Bring the index up to date with its sources and publish the result."),
     "evaluate": (evaluate.evaluate, "Does the active version still answer its golden set?"),
     "maintain": (maintain.maintain, "Forget by the retention policy, prune, verify."),
-    "finetune": (finetune.finetune, "Fine-tune an embedding model on the index; register it if it is better."),
+    "finetune": (finetune.finetune, "Fine-tune a model; register it if it is better."),
     "usage": (usage.usage, "What do readers ask for, and which documents answer nobody?"),
     "rollback": (rollback.rollback, "Make an earlier version active again. Give a version and a reason."),
     "notice": (notice.notice, "What automations run where no notification is set up."),
@@ -93,7 +93,7 @@ def _parameters(flow: str, schedule: Schedule) -> dict[str, Any]:
     if flow == "ingest":
         own |= {"sources": schedule.sources or None, "record": schedule.record}  # type: ignore[dict-item]
     if flow == "finetune":
-        own |= {"reindex": schedule.reindex}  # type: ignore[dict-item]
+        own |= {"kind": schedule.kind, "model": schedule.model or None, "reindex": schedule.reindex}  # type: ignore[dict-item]
     return {name: value for name, value in own.items() if value is not None}
 
 

@@ -20,10 +20,12 @@ same functions for a schedule, `dvc.yaml` calls them as `python -m pipelines.<st
 Fine-tuning, which begins and ends with the index:
 
     version + judgements --pairs--> data/pairs --finetune--> data/models --evaluate_model--> candidate, or champion
+    chats or preferences --examples--> data/examples --tune--> data/models --evaluate_behaviour--> the same
 
-    training.py    runs these in order                 pairs/ finetune/ evaluate_model/    the stages
+    training.py    runs either in order                jobs.py        which stages a kind of model has
+    pairs/ finetune/ evaluate_model/                   of embedding models
+    examples/ tune/ evaluate_behaviour/                of language models; generate/ lets them write
     model_stage.py their command line                  tracking/      runs and models in MLflow, by way of a journal
-    examples/      for language models: data --examples--> data/examples
 
 Beside the main job:
 

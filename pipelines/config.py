@@ -220,7 +220,9 @@ class Schedule(Section):
     sources: list[str] = []  # ingest; empty: collect.sources
     overrides: list[str] = []  # section.key=value, as after --set
     record: bool = False  # ingest: DVC and git too
-    reindex: bool = False  # finetune: embed the index with the model if it is better, and publish that
+    kind: Literal["embedding", "sft", "dpo"] = "embedding"  # finetune: what is fine-tuned
+    model: str = ""  # finetune: its name; empty: that of the index
+    reindex: bool = False  # finetune: embed the index with the embedding model if it is better, and publish that
 
 
 class Config(Section):

@@ -181,5 +181,5 @@ def refuse_if_worse(report: dict[str, Any]) -> None:
     if not found["passed"]:
         raise GateFailed(
             f"{report['model']} is not promoted ({found['outcome']}): {found['reason']}",
-            hint=f"read data/metrics/models/{report['model']}.md; the index is unchanged",
+            hint=f"read data/metrics/models/{report['model']}.md; what is in use is unchanged",
         )
