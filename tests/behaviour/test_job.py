@@ -1,11 +1,9 @@
 """From chats to a registered model that others use by name; killed on the way; refused where it forgot too much."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from pipelines.files import Workspace
 from pipelines.generate import Message, load_generator
 from pipelines.models import resolve_generator
 from tests.behaviour.world import SCHEMA, SYSTEM, chats, config_of, preferences, talk, write_rows
+from tests.forked import Forks, forks
 from tests.tracking.client import client_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -46,19 +45,23 @@ def home(base: Path, tmp_path: Path) -> Path:
     return root
 
 
-def snapdex(home: Path, *words: str, code: int = 0, **environment: str) -> Any:
-    """What the command printed as JSON, or what it said where it ended otherwise."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *words, "--json"],
-        cwd=home,
-        env={**os.environ, "SNAPDEX_HOME": str(home), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == code, done.stderr
-    return json.loads(done.stdout) if code == 0 else done.stderr
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    preload = ["pipelines.tune.trainer", "pipelines.cli.finetune"]
+    with forks(preload, tmp_path_factory.mktemp("forks")) as running:
+        yield running
+
+
+@pytest.fixture
+def snapdex(programs: Forks, home: Path) -> Callable[..., Any]:
+    """The command in `home`: what it printed as JSON, or what it said where it ended otherwise."""
+
+    def run(*words: str, code: int = 0, **environment: str) -> Any:
+        ended = programs.run("pipelines.cli", *words, "--json", cwd=home, SNAPDEX_HOME=str(home), **environment)
+        assert ended.code == code, ended.stderr
+        return json.loads(ended.stdout) if code == 0 else ended.stderr
+
+    return run
 
 
 def answer(home: Path, model: str, asked: str) -> str:
@@ -68,10 +71,12 @@ def answer(home: Path, model: str, asked: str) -> str:
     return said.text
 
 
-def test_a_model_that_behaves_better_becomes_the_champion_and_is_used_by_name(home: Path, mlflow: Any) -> None:
+def test_a_model_that_behaves_better_becomes_the_champion_and_is_used_by_name(
+    home: Path, mlflow: Any, snapdex: Any
+) -> None:
     killed = {"SNAPDEX_FAILPOINT": "finetune.checkpointed"}
-    snapdex(home, "finetune", "sft", "house", code=EXIT_CODE, **killed)
-    report = snapdex(home, "finetune", "sft", "house")
+    snapdex("finetune", "sft", "house", code=EXIT_CODE, **killed)
+    report = snapdex("finetune", "sft", "house")
     assert report["evaluation"]["metrics"]["format"]["after"] >= 0.95
     assert report["examples"]["kind"] == "sft"
     assert report["tracking"]["promotion"]["promoted"]
@@ -88,16 +93,16 @@ def test_a_model_that_behaves_better_becomes_the_champion_and_is_used_by_name(ho
     assert json.loads(said).keys() == {"device", "room", "state"}
     assert said == answer(home, "path:data/models/house", "hall: lamp on")
 
-    again = snapdex(home, "finetune", "sft", "house")
+    again = snapdex("finetune", "sft", "house")
     assert (again["training"]["trained"], again["evaluation"]["measured"]) == (False, False)
     assert len(mlflow.search_model_versions("name = 'house'")) == 1
 
-    polite = snapdex(home, "finetune", "dpo", "polite")
+    polite = snapdex("finetune", "dpo", "polite")
     assert polite["evaluation"]["metrics"]["preferred"]["difference"] >= 0.1
     assert polite["tracking"]["versions"] == {"polite": "1"}
 
 
-def test_mlflow_opens_the_model_by_itself(home: Path, taught: Path, tmp_path: Path) -> None:
+def test_mlflow_opens_the_model_by_itself(taught: Path, tmp_path: Path) -> None:
     from pipelines.tracking.saved import save
 
     with warnings.catch_warnings():
@@ -111,21 +116,21 @@ def test_mlflow_opens_the_model_by_itself(home: Path, taught: Path, tmp_path: Pa
     assert not [path for path in (tmp_path / "kept").rglob("*") if path.suffix in (".bin", ".pkl", ".pt")]
 
 
-def test_one_that_forgot_too_much_is_not_promoted(home: Path, mlflow: Any) -> None:
+def test_one_that_forgot_too_much_is_not_promoted(mlflow: Any, snapdex: Any) -> None:
     settings = ["sft.forgetting=0.1", "sft.epochs=2"]
     words = [word for each in settings for word in ("--set", each)]
-    said = snapdex(home, "finetune", "sft", "house", *words, code=7)
+    said = snapdex("finetune", "sft", "house", *words, code=7)
     assert "perplexity of general texts grew" in said
     assert mlflow.get_registered_model("house").aliases.keys() == {"candidate"}
 
 
-def test_what_is_wrong_with_the_chats_is_said_before_anything_is_trained(home: Path) -> None:
+def test_what_is_wrong_with_the_chats_is_said_before_anything_is_trained(home: Path, snapdex: Any) -> None:
     broken = json.loads((home / "chats.jsonl").read_text("utf-8").splitlines()[0])
     broken["messages"][-1]["content"] = '{"device": "toaster"}'
     with (home / "chats.jsonl").open("a") as file:
         file.write(json.dumps(broken) + "\n")
-    said = snapdex(home, "finetune", "sft", "house", code=3)
+    said = snapdex("finetune", "sft", "house", code=3)
     assert "line 201" in said
     assert not (home / "data" / "models").exists()
-    made = snapdex(home, "finetune", "dpo", "polite", "--dry-run")
+    made = snapdex("finetune", "dpo", "polite", "--dry-run")
     assert (made["kind"], made["train"] + made["held_out"]) == ("dpo", 150)

@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from pipelines.finetune import model_folder
 from pipelines.generate import load_generator
 from pipelines.models import resolve_generator
 from tests.behaviour.world import SYSTEM, chats, config_of, preferences, write_rows
+from tests.forked import Forks, forks
 
 
 def weights(workspace: Workspace, name: str = "house") -> str:
@@ -146,19 +145,21 @@ def test_what_cannot_be_trained_is_said_before_anything_is_loaded(workspace: Wor
     assert (model_folder(workspace, "house") / "model.safetensors").is_file()
 
 
-POINTS = {"step": 3, "checkpointed": 1}  # and how often; the others are those of pipelines.finetune
+POINTS = {"step": 3, "checkpoint": 1, "checkpointed": 1, "saved": 1, "put": 1}  # and how often
 
 
-def test_killed_again_and_again_it_ends_with_the_same_weights(workspace: Workspace, tmp_path: Path) -> None:
+def test_killed_again_and_again_it_ends_with_the_same_weights(
+    workspace: Workspace, tmp_path: Path, programs: Forks
+) -> None:
     _copied(workspace, "brief")
     parameters = config_of(epochs=2).model_dump(mode="json", exclude_defaults=True)
     workspace.params.write_text(json.dumps(parameters), "utf-8")  # JSON is YAML, too
     unbroken = Workspace(tmp_path / "unbroken")
     shutil.copytree(workspace.root, unbroken.root)
-    assert _in_a_process(unbroken, "") == 0
+    assert _in_a_process(programs, unbroken, "") == 0
     for point, times in POINTS.items():
-        assert _in_a_process(workspace, f"finetune.{point}:{times}") == failpoints.EXIT_CODE, point
-    assert _in_a_process(workspace, "") == 0
+        assert _in_a_process(programs, workspace, f"finetune.{point}:{times}") == failpoints.EXIT_CODE, point
+    assert _in_a_process(programs, workspace, "") == 0
     assert weights(workspace, "brief") == weights(unbroken, "brief")
     assert not list((workspace.state / "finetune").glob("*/*"))
 
@@ -181,16 +182,15 @@ def _copied(workspace: Workspace, name: str) -> None:
     write_rows(folder / HELD_OUT, chats()[160:168])
 
 
-def _in_a_process(workspace: Workspace, place: str) -> int:
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    with forks(["pipelines.tune.trainer"], tmp_path_factory.mktemp("forks")) as running:
+        yield running
+
+
+def _in_a_process(programs: Forks, workspace: Workspace, place: str) -> int:
     """The exit code of the training, ended at the fail point `place`."""
-    line = [sys.executable, "-m", "pipelines.tune", "--model", "brief", "--kind", "sft"]
-    done = subprocess.run(
-        [*line, "--workspace", str(workspace.root)],
-        env={**os.environ, "SNAPDEX_FAILPOINT": place},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode in (0, failpoints.EXIT_CODE), done.stderr
-    return done.returncode
+    line = ["pipelines.tune", "--model", "brief", "--kind", "sft", "--workspace", str(workspace.root)]
+    ended = programs.run(*line, SNAPDEX_FAILPOINT=place)
+    assert ended.code in (0, failpoints.EXIT_CODE), ended.stderr
+    return ended.code

@@ -463,6 +463,7 @@ generate: {{model: "", temperature: 0.0}}
 search: {{mode: hybrid}}
 gate: {{golden: golden.jsonl}}
 models: []
+language_models: {}
 """
 STEPS = ["tombstoned", "before_commit", "database_committed", "vacuumed", "stores_rewritten", "dvc_cleaned"]
 

@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +22,7 @@ from pipelines.finetune.checkpoints import last_whole
 from pipelines.finetune.teacher import with_margins
 from pipelines.models import resolve_model, resolve_reranker
 from pipelines.pairs.stage import run as make_pairs
+from tests.forked import Forks, forks
 from tests.index.state import State
 from tests.small_models import cross_encoder
 from tests.training.world import SETTINGS, WIDTH, WINDOW, WORDS, make_world, write_off_domain
@@ -110,37 +109,42 @@ def test_the_model_keeps_the_window_and_the_form_of_its_base(world: State) -> No
 POINTS = {"step": 12, "checkpoint": 1, "checkpointed": 1, "saved": 1, "removed": 1, "put": 1}  # and how often
 
 
-def test_killed_again_and_again_it_ends_with_the_same_weights(world: State, tmp_path: Path) -> None:
+def test_killed_again_and_again_it_ends_with_the_same_weights(world: State, tmp_path: Path, programs: Forks) -> None:
     unbroken = State(tmp_path / "unbroken", "", world.config)
     shutil.copytree(world.root, unbroken.root)
-    assert _in_a_process(unbroken, "") == 0
+    assert _in_a_process(programs, unbroken, "") == 0
     for point, times in POINTS.items():
-        assert _in_a_process(world, f"finetune.{point}:{times}") == failpoints.EXIT_CODE, point
-    assert _in_a_process(world, "") == 0
+        assert _in_a_process(programs, world, f"finetune.{point}:{times}") == failpoints.EXIT_CODE, point
+    assert _in_a_process(programs, world, "") == 0
     assert weights(world) == weights(unbroken)
     assert not list((world.workspace.state / "finetune").glob("*/*"))
 
 
-def test_a_kill_leaves_the_model_of_before(world: State) -> None:
+def test_a_kill_leaves_the_model_of_before(world: State, programs: Forks) -> None:
     train(world)
     first = weights(world)
     other = changed(world, "finetune.seed=1")
-    assert _in_a_process(other, "finetune.step:15", "finetune.seed=1") == failpoints.EXIT_CODE
+    assert _in_a_process(programs, other, "finetune.step:15", "finetune.seed=1") == failpoints.EXIT_CODE
     assert weights(world) == first
 
 
 BRIEF = ("finetune.epochs=2", "finetune.evaluations=2")
 
 
-def _in_a_process(world: State, place: str, *settings: str) -> int:
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    with forks(["pipelines.finetune.trainer"], tmp_path_factory.mktemp("forks")) as running:
+        yield running
+
+
+def _in_a_process(programs: Forks, world: State, place: str, *settings: str) -> int:
     """The exit code of the stage, ended at the fail point `place`."""
     settings = (*SETTINGS, *BRIEF, f"embed.model=path:{world.root / 'base'}", *settings)
     words = [word for each in settings for word in ("--set", each)]
-    line = [sys.executable, "-m", "pipelines.finetune", "--model", "handbook", "--workspace", str(world.root), *words]
-    environment = {**os.environ, "SNAPDEX_FAILPOINT": place}
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode in (0, failpoints.EXIT_CODE), done.stderr
-    return done.returncode
+    line = ["pipelines.finetune", "--model", "handbook", "--workspace", str(world.root), *words]
+    ended = programs.run(*line, SNAPDEX_FAILPOINT=place)
+    assert ended.code in (0, failpoints.EXIT_CODE), ended.stderr
+    return ended.code
 
 
 def test_a_checkpoint_that_was_not_written_to_its_end_is_not_used(tmp_path: Path) -> None:
@@ -174,13 +178,13 @@ def test_lora_leaves_a_whole_model_that_is_as_the_adapted_one(world: State) -> N
     assert not np.allclose(merged, plain, atol=1e-2)
 
 
-def test_lora_goes_on_after_a_kill(world: State, tmp_path: Path) -> None:
+def test_lora_goes_on_after_a_kill(world: State, tmp_path: Path, programs: Forks) -> None:
     settings = ("finetune.method=lora", "finetune.lora_rank=16")
     unbroken = State(tmp_path / "unbroken", "", world.config)
     shutil.copytree(world.root, unbroken.root)
-    assert _in_a_process(unbroken, "", *settings) == 0
-    assert _in_a_process(world, "finetune.step:15", *settings) == failpoints.EXIT_CODE
-    assert _in_a_process(world, "", *settings) == 0
+    assert _in_a_process(programs, unbroken, "", *settings) == 0
+    assert _in_a_process(programs, world, "finetune.step:15", *settings) == failpoints.EXIT_CODE
+    assert _in_a_process(programs, world, "", *settings) == 0
     assert weights(world) == weights(unbroken)
 
 

@@ -1,11 +1,8 @@
 """From judgements to what readers get: trained, registered, promoted, published, and taken back."""
 
 import json
-import os
-import subprocess
-import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +14,12 @@ from pipelines.failpoints import EXIT_CODE
 from pipelines.index import open_index
 from pipelines.progress import Progress, Silent
 from pipelines.prune import prune
+from tests.forked import Forks, forks
 from tests.index.state import State
 from tests.tracking.client import client_of
 from tests.training.world import SETTINGS, make_world
 
-PROGRAM = [sys.executable, "-m", "pipelines.cli"]
+Command = Callable[..., tuple[dict[str, Any] | None, str]]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
 
@@ -60,18 +58,26 @@ def train(world: State, progress: Progress | None = None) -> dict[str, Any]:
         return training.run(world.config, world.workspace, "handbook", progress=progress)
 
 
-def command(world: State, *settings: str, code: int = 0, **environment: str) -> tuple[dict[str, Any] | None, str]:
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    with forks(["pipelines.finetune.trainer", "pipelines.cli.finetune"], tmp_path_factory.mktemp("forks")) as running:
+        yield running
+
+
+@pytest.fixture
+def command(world: State, programs: Forks) -> Command:
     """`snapdex finetune embedding` with these parameters: what it printed, and what it said."""
-    done = subprocess.run(
-        [*PROGRAM, "finetune", "embedding", "--json", *(word for each in settings for word in ("--set", each))],
-        cwd=world.root,
-        env={**os.environ, "SNAPDEX_DATABASE_URL": world.url, "SNAPDEX_HOME": str(world.root), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    return json.loads(done.stdout) if done.stdout else None, done.stderr
+
+    def run(*settings: str, code: int = 0, **environment: str) -> tuple[dict[str, Any] | None, str]:
+        words = [word for each in settings for word in ("--set", each)]
+        places = {"SNAPDEX_DATABASE_URL": world.url, "SNAPDEX_HOME": str(world.root)}
+        ended = programs.run(
+            "pipelines.cli", "finetune", "embedding", "--json", *words, cwd=world.root, **places, **environment
+        )
+        assert ended.code == code, ended.stderr
+        return json.loads(ended.stdout) if ended.stdout else None, ended.stderr
+
+    return run
 
 
 def runs(client: Any) -> list[Any]:
@@ -94,7 +100,9 @@ def vectors(world: State) -> list[int]:
     return [count for row in counted if row for count in row]
 
 
-def test_a_better_model_is_promoted_published_and_taken_back_and_a_worse_one_is_not(world: State, mlflow: Any) -> None:
+def test_a_better_model_is_promoted_published_and_taken_back_and_a_worse_one_is_not(
+    world: State, mlflow: Any, command: Command
+) -> None:
     report = train(world)
     assert report["passed"]
     assert report["tracking"]["promotion"]["promoted"]
@@ -130,7 +138,7 @@ def test_a_better_model_is_promoted_published_and_taken_back_and_a_worse_one_is_
     fine_tuned.publish(2)
 
     worse = ("embed.model=mlflow:handbook@champion", "finetune.learning_rate=5", "finetune.patience=9")
-    told, said = command(world, *SETTINGS, *worse, code=7)
+    told, said = command(*SETTINGS, *worse, code=7)
     assert "is not promoted (fail)" in said
     assert told and told["evaluation"]["corpora"]["golden.jsonl"]["difference"] < 0
     aliases = {
@@ -145,12 +153,14 @@ def test_a_better_model_is_promoted_published_and_taken_back_and_a_worse_one_is_
     assert vectors(world) == [0, 220]  # a retired space goes as a whole
 
 
-def test_killed_it_goes_on_in_its_run_and_what_will_not_go_on_has_failed(world: State, mlflow: Any) -> None:
+def test_killed_it_goes_on_in_its_run_and_what_will_not_go_on_has_failed(
+    world: State, mlflow: Any, command: Command
+) -> None:
     settings = settings_of(world)
-    command(world, *settings, "finetune.seed=5", code=EXIT_CODE, SNAPDEX_FAILPOINT="finetune.step:20")
-    command(world, *settings, code=EXIT_CODE, SNAPDEX_FAILPOINT="finetune.step:50")
+    command(*settings, "finetune.seed=5", code=EXIT_CODE, SNAPDEX_FAILPOINT="finetune.step:20")
+    command(*settings, code=EXIT_CODE, SNAPDEX_FAILPOINT="finetune.step:50")
     assert runs(mlflow) == []
-    report, _ = command(world, *settings)
+    report, _ = command(*settings)
     assert report
     failed, run = sorted(runs(mlflow), key=lambda run: str(run.info.status))
     assert (failed.info.status, run.info.status) == ("FAILED", "FINISHED")
