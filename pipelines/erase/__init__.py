@@ -40,6 +40,7 @@ from pipelines.index.server import EmbeddedServer
 from pipelines.ingest import locked
 
 ELSEWHERE = "WAL archives and backups of the database server keep it: they are the administrator's to erase"
+LEARNED = "models in data/models and in MLflow may have learned from it: fine-tune them anew, and delete the old ones"
 BACKUPS = "backups of this machine, clones of this workspace and the source itself keep it"
 
 
@@ -73,7 +74,7 @@ def erase(
         segments = going_segments(workspace, scope)
         scope.objects |= {dvc_objects.object_name(path) for paths in segments.values() for path in paths}
         holding = dvc_objects.holding(objects, scope.condemned) if objects else []
-        scope.objects |= set(holding)
+        scope.objects |= set(holding) | (objects.pairs if objects else set())
         plan = _plan(connection, indexes, scope, segments, objects)
         plan["dry_run"] = dry_run
         _refuse(scope, plan, copies=copies, dry_run=dry_run)
@@ -84,6 +85,8 @@ def erase(
         embedded = url == EmbeddedServer(workspace.state).url
         _do(connection, indexes, workspace, scope, segments, objects, embedded=embedded)
     plan["notes"] = [BACKUPS] + ([] if embedded else [ELSEWHERE]) + _next_steps(workspace)
+    if (workspace.root / "data" / "models").is_dir():
+        plan["notes"].append(LEARNED)
     return plan
 
 

@@ -20,13 +20,14 @@ from pipelines.record.remote import answers, open_repository
 
 DIRECTORY = ".dir"  # the end of an object's name that lists a directory
 STORE = "data/store/"
+PAIRS = "data/pairs/"
 
 
 @dataclass
 class Objects:
     """DVC's objects of our segments. `kinds`: of every segment that a recorded state names; `unread`: lists of such
 
-    states that neither the cache nor a remote has any more.
+    states that neither the cache nor a remote has any more; `pairs`: those of training pairs, which quote chunks.
     """
 
     cache: Any
@@ -35,6 +36,7 @@ class Objects:
     kinds: dict[str, str] = field(default_factory=dict)
     stores: dict[str, str] = field(default_factory=dict)  # the name of the store that a segment is of
     unread: int = 0
+    pairs: set[str] = field(default_factory=set)
     _found: dict[str, Path | None] = field(default_factory=dict)
 
     def places(self, oid: str) -> list[str]:
@@ -97,6 +99,9 @@ class Objects:
 
     def _list(self, path: Path, place: str) -> None:
         for entry in json.loads(path.read_bytes()):
+            if place.startswith(PAIRS):
+                self.pairs.add(str(entry["md5"]))
+                continue
             name = PurePosixPath(str(entry["relpath"]))
             if name.suffix == ".parquet":
                 store = str(PurePosixPath(place.removeprefix(STORE)) / name.parent)
@@ -105,7 +110,7 @@ class Objects:
 
 
 def _directories(lock: bytes) -> Iterator[tuple[str, str]]:
-    """(list object, path) of the stores that a dvc.lock names."""
+    """(list object, path) of the stores and the training pairs that a dvc.lock names."""
     try:
         stages = (yaml.load(lock, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}).get("stages", {})
     except (yaml.YAMLError, AttributeError):
@@ -113,7 +118,8 @@ def _directories(lock: bytes) -> Iterator[tuple[str, str]]:
     for stage in stages.values():
         for out in stage.get("outs", []):
             path = str(out.get("path", ""))
-            if path.startswith(STORE) and path.removeprefix(STORE) in KINDS and str(out.get("md5")).endswith(DIRECTORY):
+            ours = path.startswith(PAIRS) or (path.startswith(STORE) and path.removeprefix(STORE) in KINDS)
+            if ours and str(out.get("md5")).endswith(DIRECTORY):
                 yield str(out["md5"]), path
 
 

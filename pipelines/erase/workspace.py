@@ -4,10 +4,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import yaml
+
 from pipelines.erase.scope import Scope
 from pipelines.erase.segments import stores
 from pipelines.erased import document_hash, with_leaves
-from pipelines.files import Manifest, Workspace, read_manifest
+from pipelines.files import Manifest, Workspace, atomic_write, read_manifest
 from pipelines.generate import forget_answers
 from pipelines.model import leaf
 
@@ -54,8 +56,7 @@ def _write(workspace: Workspace, index: str, manifest: Manifest, rows: list[tupl
 
 def clean_state(workspace: Workspace, scope: Scope) -> None:
     """Remove what caches and interrupted commands hold: stamps by name, answers of language models, clones of sources,
-
-    scratch directories.
+    scratch directories. Training pairs, which quote chunks of all documents, can be made again.
     """
     state = workspace.state
     for index in scope.known.indexes:
@@ -68,10 +69,22 @@ def clean_state(workspace: Workspace, scope: Scope) -> None:
         for path in state.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)
     forget_answers(workspace)
+    _forget_pairs(workspace)
     for directory in [workspace.root / "data", state / "cache"]:
         for path in directory.rglob(".tmp-*"):  # a write that was killed before its rename
             path.unlink(missing_ok=True)
     _clean_log(state / "postgres.log", scope)
+
+
+def _forget_pairs(workspace: Workspace) -> None:
+    """Remove them, and what `dvc.lock` says of them: their objects are gone, and the next `dvc repro` makes others."""
+    shutil.rmtree(workspace.root / "data" / "pairs", ignore_errors=True)
+    lock = workspace.root / "dvc.lock"
+    recorded = (yaml.safe_load(lock.read_text("utf-8")) if lock.is_file() else None) or {}
+    stages = recorded.get("stages") or {}
+    kept = {name: stage for name, stage in stages.items() if not name.startswith("pairs@")}
+    if len(kept) < len(stages):
+        atomic_write(lock, yaml.safe_dump(recorded | {"stages": kept}, sort_keys=False))
 
 
 def _clean_log(log: Path, scope: Scope) -> None:

@@ -28,6 +28,7 @@ from pipelines.index.server import EmbeddedServer
 from pipelines.manifests import read_chunks, read_documents, read_space, vectors_store
 from pipelines.model import Revision
 from pipelines.prune import prune as prune_all
+from pipelines.record import commit_stages
 from pipelines.restore import restore
 from tests.conftest import Databases
 from tests.index.state import State, sha256
@@ -462,8 +463,11 @@ embed: {{model: "hash:64"}}
 generate: {{model: "", temperature: 0.0}}
 search: {{mode: hybrid}}
 gate: {{golden: golden.jsonl}}
-models: []
-language_models: {}
+models: [handbook]
+pairs: {{judgements: judged.jsonl, mined: 100, held_out: 0.0}}
+finetune: {{base: ""}}
+evaluate_model: {{}}
+language_models: {{}}
 """
 STEPS = ["tombstoned", "before_commit", "database_committed", "vacuumed", "stores_rewritten", "dvc_cleaned"]
 
@@ -498,6 +502,12 @@ def recorded(own_server: EmbeddedServer, tmp_path: Path) -> Iterator[State]:
         assert old
     state.write({"victim.md": VICTIM.replace("late", "early") + NOTE, "new.md": "# New\n\nSomething new.\n"})
     state.run(record=True)
+    judged = {"question": "What is in the confidential file?", "documents": ["victim.md"]}
+    (root / "judged.jsonl").write_text(json.dumps(judged) + "\n", "utf-8")
+    well(program(root, "pipelines.cli", "finetune", "embedding", "--dry-run"))
+    commit_stages(state.workspace, ["pairs@handbook"])
+    well(program(root, "dvc", "push", "-q"))
+    assert WORD in (root / "data/pairs/handbook/train.jsonl").read_text("utf-8")
     yield state
 
 
@@ -572,7 +582,8 @@ def test_no_byte_of_it_is_left_whenever_it_is_killed(recorded: State, tmp_path: 
     state.path("victim.md").rename(state.path("other-name.md"))
     again = ingest.run(state.config, state.workspace, record=True)
     assert again["documents"]["excluded"] == 1 and again["record"]["pushed"]
-    assert "up to date" in well(program(state.root, "dvc", "status"))
+    to_do = json.loads(well(program(state.root, "dvc", "status", "--json")))
+    assert to_do.keys() <= {"pairs@handbook", "finetune@handbook", "evaluate_model@handbook"}
     assert not any(scan(state, remote, needles).values())
 
 
