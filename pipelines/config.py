@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.errors import ConfigError
 
+MODEL_NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"  # of a fine-tuned model: a directory, a stage of DVC, a name in MLflow
+
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -244,8 +246,8 @@ class Config(Section):
     retention: RetentionConfig = RetentionConfig()
     log: LogConfig = LogConfig()
     flow: FlowConfig = FlowConfig()
-    models: list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]] = []  # that `dvc repro` fine-tunes
-    language_models: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")], LanguageModel] = {}  # likewise
+    models: list[Annotated[str, Field(pattern=MODEL_NAME)]] = []  # that `dvc repro` fine-tunes
+    language_models: dict[Annotated[str, Field(pattern=MODEL_NAME)], LanguageModel] = {}  # likewise
     schedules: list[Schedule] = []
 
     def with_model(self, name: str) -> Self:

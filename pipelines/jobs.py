@@ -4,12 +4,14 @@ embedding    pairs     finetune   evaluate_model
 sft, dpo     examples  tune       evaluate_behaviour
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from pipelines import evaluate_behaviour, evaluate_model, finetune, tune
-from pipelines.config import Config
+from pipelines.config import MODEL_NAME, Config
+from pipelines.errors import ConfigError
 from pipelines.evaluate_model import ModelReport
 from pipelines.examples import examples_folder, section_of
 from pipelines.examples import stage as examples
@@ -37,6 +39,14 @@ class Made(Protocol):
     def to_json(self) -> dict[str, Any]: ...
 
 
+def check_name(name: str) -> None:
+    """Raise `ConfigError` for what cannot be the name of a model."""
+    if not re.fullmatch(MODEL_NAME, name):
+        raise ConfigError(
+            f"a model cannot be named {name!r}", hint="use small letters, digits and -._, 63 at most, such as triage-2"
+        )
+
+
 def stages_of(kind: Kind) -> tuple[str, str, str]:
     """Their names in `dvc.yaml`."""
     return (
@@ -62,6 +72,7 @@ def with_pinned_models(config: Config, kind: Kind) -> Config:
 
 def make(config: Config, workspace: Workspace, name: str, kind: Kind, *, progress: Progress | None = None) -> Made:
     """What is learned from. Pairs are made while no run changes the manifests that they come from."""
+    check_name(name)
     if kind != "embedding":
         return examples.run(config, workspace, name, kind, progress=progress)
     with locked(workspace):

@@ -58,6 +58,7 @@ def run(
 @contextmanager
 def turn(workspace: Workspace, name: str) -> Iterator[None]:
     """One training of a model at a time. The kernel frees the lock of a killed one."""
+    jobs.check_name(name)
     place = workspace.state / "finetune"
     place.mkdir(parents=True, exist_ok=True)
     with (place / f"{name}.lock").open("w") as file:

@@ -132,5 +132,7 @@ def test_what_is_wrong_with_the_chats_is_said_before_anything_is_trained(home: P
     said = snapdex("finetune", "sft", "house", code=3)
     assert "line 201" in said
     assert not (home / "data" / "models").exists()
+    for name in ("../chats", "a b", "Ä"):
+        assert "cannot be named" in snapdex("finetune", "sft", name, code=2)
     made = snapdex("finetune", "dpo", "polite", "--dry-run")
     assert (made["kind"], made["train"] + made["held_out"]) == ("dpo", 150)
