@@ -26,6 +26,7 @@ Fine-tuning, which begins and ends with the index:
     pairs/ finetune/ evaluate_model/                   of embedding models
     examples/ tune/ evaluate_behaviour/                of language models; generate/ lets them write
     model_stage.py their command line                  tracking/      runs and models in MLflow, by way of a journal
+    compare/       prompt only, few-shot, retrieval, fine-tuned, both: measured side by side, before any of it is built
 
 Beside the main job:
 

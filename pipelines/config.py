@@ -182,6 +182,21 @@ class DpoConfig(BehaviourConfig):
     beta: float = Field(0.1, gt=0)  # how far the model may go from where it began; less is further
 
 
+class CompareConfig(Section):
+    """How remedies are compared: what is measured, and what a person says about the case."""
+
+    metric: Literal["exact_match", "f1", "rouge_l"] = "f1"  # of an answer; 0 where its format or a constraint is broken
+    instructions: str = ""  # what the system says; empty: what the examples have in common, or words of our own
+    shots: int = Field(3, gt=0)  # examples in the prompt
+    nearest: bool = True  # those whose question is nearest by embed.model; else the first ones
+    context_tokens: int = Field(1500, gt=0)  # of sources in a prompt
+    volume: int = Field(10_000, gt=0)  # questions a month
+    knowledge_changes: Literal["", "never", "yearly", "monthly", "weekly", "daily"] = ""  # empty: nobody said
+    citations: bool = False  # whether an answer has to name its source
+    latency_seconds: float = Field(0.0, ge=0)  # that 95 of 100 answers may take at most; 0: any
+    examples: int = Field(0, ge=0)  # chats at hand to learn from; 0: as many as were given
+
+
 class LanguageModel(Section):
     """A fine-tuned language model that `dvc repro` makes."""
 
@@ -243,6 +258,7 @@ class Config(Section):
     evaluate_model: EvaluateModelConfig = EvaluateModelConfig()
     sft: SftConfig = SftConfig()
     dpo: DpoConfig = DpoConfig()
+    compare: CompareConfig = CompareConfig()
     retention: RetentionConfig = RetentionConfig()
     log: LogConfig = LogConfig()
     flow: FlowConfig = FlowConfig()

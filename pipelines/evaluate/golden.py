@@ -2,8 +2,8 @@
 
 import csv
 import json
-from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,18 @@ from pipelines.errors import InputError
 
 @dataclass(frozen=True)
 class Query:
-    """One question. `relevant`: document URI, or `URI#part of a chunk`, to grade; empty: unanswerable."""
+    """One question. `relevant`: document URI, or `URI#part of a chunk`, to grade; empty: unanswerable.
+
+    `answers`: in words, each as good as the others; `checks`: what an answer must fulfil. Search is not judged by them.
+    """
 
     id: str
     text: str
     relevant: dict[str, int]
     line: int = 0  # of the file with the questions
     draft: bool = False  # made by a program, and judged by nobody
+    answers: tuple[str, ...] = ()
+    checks: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def answerable(self) -> bool:
@@ -89,7 +94,8 @@ def _questions(path: Path) -> Iterator[Query]:
         if not all(isinstance(document, str) for document in documents):
             raise _wrong(path, number, '"documents" must be a list of texts')
         relevant = dict.fromkeys(documents, 1) if row.get("answerable", True) else {}
-        yield Query(str(row.get("_id", number)), row["question"], relevant, number, row.get("draft") is True)
+        draft = row.get("draft") is True
+        yield Query(str(row.get("_id", number)), row["question"], relevant, number, draft, *_told(path, number, row))
 
 
 def _beir(path: Path, split: str) -> Iterator[Query]:
@@ -108,9 +114,20 @@ def _beir(path: Path, split: str) -> Iterator[Query]:
     for number, row in _rows(path / "queries.jsonl"):
         if not isinstance(row.get("_id"), str) or not isinstance(row.get("text"), str):
             raise _wrong(path / "queries.jsonl", number, 'needs "_id" and "text"')
-        marked = (row.get("metadata") or {}).get("answerable") is False
+        more = row.get("metadata") or {}
+        marked = more.get("answerable") is False
         if row["_id"] in relevant or marked:
-            yield Query(row["_id"], row["text"], {} if marked else relevant[row["_id"]], number)
+            told = _told(path / "queries.jsonl", number, more)
+            yield Query(row["_id"], row["text"], {} if marked else relevant[row["_id"]], number, False, *told)
+
+
+def _told(path: Path, number: int, row: Mapping[str, Any]) -> tuple[tuple[str, ...], Mapping[str, Any]]:
+    """The answers of a row and their checks; of a question that is marked unanswerable, no answer."""
+    answers, checks = row.get("answers") or row.get("answer") or [], row.get("checks") or {}
+    answers = answers if isinstance(answers, list) else [answers]
+    if not all(isinstance(answer, str) for answer in answers) or not isinstance(checks, dict):
+        raise _wrong(path, number, '"answer" must be a text, "answers" a list of texts, and "checks" an object')
+    return (tuple(filter(str.strip, answers)) if row.get("answerable", True) else ()), checks
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -35,20 +35,23 @@ def track(
     tags: Mapping[str, Any],
     dataset: Dataset | None = None,
     pages: Mapping[str, str] | None = None,
+    parent: str = "",
 ) -> Tracked:
-    """Log a finished run; tags without a value are left out. `pages`: texts to keep as artifacts, by file name.
+    """Log a finished run; tags without a value are left out. `pages`: texts to keep as artifacts, by file name;
+    `parent`: the id of the run that it is a part of.
 
     Raises `ServiceUnavailable` when MLflow does not take it.
     """
     uri = tracking_uri()
     from mlflow.entities import Metric, Param
     from mlflow.exceptions import MlflowException
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
     from mlflow.utils.time import get_current_time_millis
 
     try:
         client = open_client()
         experiment_number = experiment_id(client, experiment)
-        named = {key: str(value) for key, value in tags.items() if value}
+        named = {key: str(value) for key, value in {**tags, MLFLOW_PARENT_RUN_ID: parent}.items() if value}
         run_id = client.create_run(experiment_number, run_name=name, tags=named).info.run_id
         now = get_current_time_millis()
         client.log_batch(
