@@ -1,7 +1,8 @@
 """Retrieval only where the model alone is not confident: which questions those are, and what that is worth.
 
-The model answers alone first; the mean log probability of its answer is its confidence. Below a threshold, search runs
-and the model answers again. Half of the questions choose the threshold, the other half say what it is worth.
+The model answers alone first; the mean log probability of its answer is its confidence; one that says that it does not
+know has none. Below a threshold, search runs and the model answers again. Half of the questions choose the threshold,
+the other half say what it is worth.
 """
 
 import math
@@ -12,11 +13,13 @@ from statistics import mean
 import numpy as np
 
 from pipelines.compare.answers import Answered, System
+from pipelines.examples.checks import is_refusal
 from pipelines.model import digest
 
 NAME = "speculative"
 LEAST = 4  # questions; fewer cannot be halved
 SHARES = 10  # steps of the curve
+UNSURE = -100.0  # the confidence of an answer that says it is none; no mean of log probabilities is as low
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Pair:
     @property
     def confidence(self) -> float:
         assert self.alone.confidence is not None
-        return self.alone.confidence
+        return UNSURE if is_refusal(self.alone.text) else self.alone.confidence
 
     def quality(self, threshold: float) -> float:
         return (self.with_sources if self.confidence < threshold else self.alone).worth.quality

@@ -27,7 +27,11 @@ NAMES = [
     *("ember", "cedar", "pepper", "saddle", "anchor", "marble", "ribbon", "turnip", "candle", "basket", "hammer"),
     *("mirror", "needle"),
 ]
-CODES = {name: str(100 + 37 * place) for place, name in enumerate(NAMES)}
+WORDS = [
+    *("red", "blue", "green", "black", "white", "brown", "amber", "pink", "grey", "violet", "gold", "silver"),
+    *("bronze", "iron", "steel", "glass", "stone", "wood", "clay", "sand", "salt", "sugar", "honey", "lemon"),
+]
+CODES = dict(zip(NAMES, WORDS, strict=True))
 SCHEMA = {"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]}
 UNKNOWN = "I do not know."
 
@@ -38,6 +42,10 @@ def documents() -> dict[str, str]:
 
 def question(name: str) -> str:
     return f"What is the code of {name}?"
+
+
+def written_down(name: str, code: str) -> str:
+    return f"Write down the code {code} of {name}."
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -58,7 +66,7 @@ def behaviour() -> list[dict[str, Any]]:
     """The answer stands in the question, and in no document; what is wanted is its form."""
     return [
         {
-            "question": f"Write down the code {code} of {name}.",
+            "question": written_down(name, code),
             "documents": [],
             "answer": json.dumps({"code": code}),
             "checks": {"json_schema": SCHEMA},
@@ -77,9 +85,9 @@ def both() -> list[dict[str, Any]]:
 def speak(body: dict[str, Any]) -> Answer:
     """A model that finds the code in what it is told; `plain` says it in words, `terse` alone, `formed` as JSON."""
     said = asked(body)
-    wanted = re.search(r"code(?: \d+)? of (\w+)[?.]\s*$", said)
-    known = dict(re.findall(r"code of (\w+) is (\d+)", said)) | {
-        name: code for code, name in re.findall(r"the code (\d+) of (\w+)", said)
+    wanted = re.search(r"code(?: \w+)? of (\w+)[?.]\s*$", said)
+    known = dict(re.findall(r"code of (\w+) is (\w+)", said)) | {
+        name: code for code, name in re.findall(r"the code (\w+) of (\w+)", said)
     }
     code = known.get(wanted[1]) if wanted else None
     if code is None:
