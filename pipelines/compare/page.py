@@ -20,7 +20,8 @@ def page(report: Mapping[str, Any]) -> str:
         _list(told["reasons"]),
         f"## What next\n\n{_list(told['next'])}" if told["next"] else "",
         f"## Quality\n\n{_quality(systems)}",
-        f"`quality` is `{report['metric']}` of an answer, 0 where its declared format or a constraint is broken, and of"
+        f"`quality` is `{report['metric']}` of an answer, of a JSON object the share of its"
+        " fields that are right, 0 where its declared format or a constraint is broken, and of"
         " an unanswerable question 1 for an abstention. Intervals hold 95 % of resampled means; gains are paired.",
         f"## Time and cost\n\n{_expense(systems, report['case']['volume'])}",
         f"## Why answers are wrong\n\n{_failures(systems)}",
@@ -55,6 +56,7 @@ def _gain(found: Mapping[str, float] | None) -> str:
 
 def _expense(systems: Mapping[str, Any], volume: int) -> str:
     header = ["system", "p50 s", "p95 s", "prompt tokens", "written tokens", "cost of 1,000", f"a month of {volume:,}"]
+    has_prices = any(each["expense"]["cost_per_thousand"] for each in systems.values())
     rows = [
         [
             name,
@@ -62,13 +64,12 @@ def _expense(systems: Mapping[str, Any], volume: int) -> str:
             f"{found['latency_p95_seconds']:.3f}",
             f"{found['prompt_tokens']:.0f}",
             f"{found['completion_tokens']:.0f}",
-            f"{found['cost_per_thousand']:.4f}",
-            f"{found['cost_per_month']:.2f}",
+            *([f"{found['cost_per_thousand']:.4f}", f"{found['cost_per_month']:.2f}"] if has_prices else ["-", "-"]),
         ]
         for name, each in systems.items()
         for found in [each["expense"]]
     ]
-    return _table(header, rows)
+    return _table(header, rows) + ("" if has_prices else "\n\nNo cost: `generate` has no prices.")
 
 
 def _failures(systems: Mapping[str, Any]) -> str:

@@ -4,16 +4,18 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
 from pipelines.evaluate import Query
-from pipelines.evaluate_behaviour.score import NOT_REFUSED, score
+from pipelines.evaluate_behaviour.score import FIELD, NOT_REFUSED, score
 from pipelines.examples.checks import is_refusal
 from pipelines.model import digest
 
 ABSTENTION = "abstention"
+FIELDS = "fields"
 QUALITY = "quality"
-METRICS = (QUALITY, "exact_match", "f1", "rouge_l", "format", "constraints", ABSTENTION)
+METRICS = (QUALITY, "exact_match", FIELDS, "f1", "rouge_l", "format", "constraints", ABSTENTION)
 RIGHT = 0.5  # of the quality: an answer below it has failed
 TOLD = 0.5  # of the words of the expected answer, from which an answer has its content
 
@@ -55,16 +57,24 @@ def questions_of(
 
 
 def worth(question: Question, text: str, metric: str, *, cut_off: bool = False) -> Worth:
-    """Compare with the expected answer that is nearest. The quality is `metric`, or 0 where a declared format or
-    constraint is broken; of an unanswerable question 1 for saying so."""
+    """Compare with the expected answer that is nearest.
+
+    The quality is `metric`, of an expected JSON object the share of its fields that are right (the words of its keys
+    would be half an answer); 0 where a declared format or constraint is broken; of an unanswerable question 1 for
+    saying so.
+    """
     if not question.answers:
         refuses = float(is_refusal(text))
         problem, detail = ("", "") if refuses else (NOT_REFUSED, "answers, and there is none")
         return Worth(refuses, {ABSTENTION: refuses}, problem, detail)
     scores = [score(text, answer, question.checks, cut_off=cut_off) for answer in question.answers]
     best = max(scores, key=lambda each: (each.metrics["exact_match"], each.metrics[metric]))
-    quality = best.metrics[metric] * best.metrics.get("format", 1.0) * best.metrics.get("constraints", 1.0)
-    return Worth(quality, best.metrics, best.problem, best.detail)
+    metrics = best.metrics
+    if of_fields := [value for name, value in metrics.items() if name.startswith(FIELD)]:
+        metrics = metrics | {FIELDS: mean(of_fields)}
+    said = metrics["exact_match"] if metric == "exact_match" else metrics.get(FIELDS, metrics[metric])
+    quality = said * metrics.get("format", 1.0) * metrics.get("constraints", 1.0)
+    return Worth(quality, metrics, best.problem, best.detail)
 
 
 def has_content(question: Question, text: str) -> bool:

@@ -7,10 +7,12 @@ two that are as good, what a person says about the case decides, and then the si
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import mean
 from typing import Literal
 
 from pipelines.compare.answers import System, difference
 from pipelines.compare.failures import failures_of
+from pipelines.compare.speculative import NAME as SPECULATIVE
 from pipelines.config import CompareConfig
 from pipelines.evaluate_behaviour.compare import Difference
 
@@ -20,6 +22,7 @@ LEAST = 20  # questions; fewer cannot tell
 FEW_EXAMPLES = 50  # below it fine-tuning mostly learns the examples themselves
 ENOUGH_EXAMPLES = 500  # of the usual 500 to 5,000
 MANY = 0.1  # of the questions: a kind of failure that often is worth a remedy
+TOLERATED = 0.02  # of the quality: less is no loss
 OFTEN = ("monthly", "weekly", "daily")
 
 
@@ -108,16 +111,24 @@ class _Case:
                 f" ({examples:,} are at hand) and measure again with --tuned"
             )
         if remedy in ("fine-tuning", "both") and examples < FEW_EXAMPLES:
-            told.append(f"{examples} examples are few to learn from: {ENOUGH_EXAMPLES} to 5,000 are usual")
+            count = f"{examples} examples are few" if examples else "nobody said how many examples are at hand"
+            told.append(f"{count}: {ENOUGH_EXAMPLES} to 5,000 are usual to learn from")
         if remedy in ("fine-tuning", "both") and self.is_better(FEW_SHOT, PROMPT):
             told.append(f"examples in the prompt help without training: {self._words(FEW_SHOT, PROMPT)}")
         if remedy == "fine-tuning" and config.knowledge_changes in OFTEN:
             told.append(f"the knowledge changes {config.knowledge_changes}: what the weights know of it will be wrong")
         if config.citations and chosen not in (RAG, BOTH):
             told.append("for citations, measure with an index")
+        if chosen == RAG and self._is_not_worse(SPECULATIVE, RAG):
+            share = mean(each.retrieved is not None for each in self._systems[SPECULATIVE].answers)
+            told.append(f"searching only where the model is unsure, for {share:.0%} of the questions, is as good")
         if self._is_slow(chosen):
             told.append(f"{chosen} is slower than allowed, as is everything else")
         return told
+
+    def _is_not_worse(self, one: str, other: str) -> bool:
+        found = self._gain(one, other)
+        return found is not None and found.low >= -TOLERATED
 
     def _gain(self, one: str, other: str) -> Difference | None:
         both = one in self._systems and other in self._systems

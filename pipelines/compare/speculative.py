@@ -63,7 +63,8 @@ def curve(learned: Sequence[Pair], judged: Sequence[Pair]) -> list[Point]:
     """Quality against the share of searches on `judged`, with thresholds at the quantiles of `learned`."""
     confidences = [pair.confidence for pair in learned]
     inner = np.quantile(confidences, np.arange(1, SHARES) / SHARES).tolist()
-    return [point(judged, threshold) for threshold in dict.fromkeys([-math.inf, *inner, math.inf])]
+    points = [point(judged, threshold) for threshold in [-math.inf, *inner, math.inf]]
+    return list({each.retrievals: each for each in points}.values())
 
 
 def point(pairs: Sequence[Pair], threshold: float) -> Point:
