@@ -91,9 +91,12 @@ def compare(
         report = run(config, settings.workspace, asking, progress=progress)
     if not settings.json:
         _print(report)
-    tracked = track(config, report)
-    if settings.json:
-        emit_json(report | {"mlflow_run": tracked.run_id if tracked else None})
+    tracked = None
+    try:
+        tracked = track(config, report)
+    finally:  # what was measured is said, also where MLflow is away
+        if settings.json:
+            emit_json(report | {"mlflow_run": tracked.run_id if tracked else None})
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ from pipelines.examples import Chat, read_checks
 from pipelines.examples.checks import declared_wrong
 from pipelines.files import Workspace, atomic_write
 from pipelines.generate import load_generator
-from pipelines.models import resolve_generator
+from pipelines.models import Generator, resolve_generator
 from pipelines.progress import Progress, Silent
 
 __all__ = ["Asking", "run", "track"]
@@ -85,9 +85,12 @@ def run(config: Config, workspace: Workspace, asking: Asking, *, progress: Progr
             f"{asking.golden} has no question with an answer", hint='give its rows "answer", as in docs/compare.md'
         )
     _check_declared(asking.golden, questions)
+    models = _models(config, workspace, asking.tuned)
     version = active_version(config, workspace)
     found = retrieve(config, workspace, version.number, questions, progress) if version else None
-    measured = _measure(config, workspace, asking, questions, chats, found, progress)
+    shots = choose_shots(config, workspace, chats, questions) if chats else None
+    instructions = config.compare.instructions or instructions_of(chats)
+    measured = _measure(config, models, instructions, questions, shots, found, progress)
     systems = measured.systems
     expenses = {name: expense(each, config.generate, config.compare.volume) for name, each in systems.items()}
     examples = config.compare.examples or len(chats)
@@ -152,24 +155,22 @@ def track(config: Config, report: Mapping[str, Any]) -> tracking.Tracked | None:
 
 def _measure(
     config: Config,
-    workspace: Workspace,
-    asking: Asking,
+    models: tuple[Generator, Generator | None],
+    instructions: str,
     questions: Sequence[Question],
-    chats: Sequence[Chat],
+    shots: Mapping[str, Sequence[Chat]] | None,
     found: Mapping[str, Found] | None,
     progress: Progress,
 ) -> _Measured:
     measured = _Measured()
     generate = config.generate.model_copy(update={"temperature": 0.0})
     config = config.model_copy(update={"generate": generate})
-    instructions = config.compare.instructions or instructions_of(chats)
     no_index = f"the index {config.index.name} has no active version"
-    base = resolve_generator(generate, workspace)
+    base, tuned = models
     with load_generator(base, generate) as loaded:
         speaker = Speaker(base, loaded, config, instructions)
         measured.add(speaker.alone(PROMPT, questions, progress))
-        if chats:
-            shots = choose_shots(config, workspace, chats, questions)
+        if shots is not None:
             measured.add(speaker.after_examples(FEW_SHOT, questions, shots, progress))
         else:
             measured.left_out[FEW_SHOT] = "no --examples"
@@ -177,8 +178,7 @@ def _measure(
             measured.add(speaker.with_sources(RAG, questions, found, progress))
         else:
             measured.left_out[RAG] = no_index
-    if asking.tuned:
-        tuned = resolve_generator(generate.model_copy(update={"model": asking.tuned}), workspace)
+    if tuned is not None:
         with load_generator(tuned, generate) as loaded:
             speaker = Speaker(tuned, loaded, config, instructions)
             measured.add(speaker.alone(TUNED, questions, progress))
@@ -190,6 +190,13 @@ def _measure(
         measured.left_out |= dict.fromkeys((TUNED, BOTH), "no --tuned")
     _speculate(measured, base.kind == "folder", len(questions))
     return measured
+
+
+def _models(config: Config, workspace: Workspace, tuned: str) -> tuple[Generator, Generator | None]:
+    """The model in use and the fine-tuned one: a name that is wrong is refused before anything is asked."""
+    base = resolve_generator(config.generate, workspace)
+    named = config.generate.model_copy(update={"model": tuned})
+    return base, resolve_generator(named, workspace) if tuned else None
 
 
 def _speculate(measured: _Measured, confident: bool, questions: int) -> None:

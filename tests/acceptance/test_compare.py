@@ -62,3 +62,12 @@ def test_errors(workspace):
     words = ("compare", "--golden", "ports.jsonl", "--examples", "pairs.jsonl")
     assert "pairs.jsonl has preferences" in workspace(*words, code=3).error
     assert "cannot be read" in workspace("compare", "--golden", "none.jsonl", code=3).error
+
+
+def test_what_was_measured_is_said_while_mlflow_is_away(workspace):
+    workspace.environment |= {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    words = ("compare", "--golden", "ports.jsonl", "--limit", "3", "--set", "generate.model=openai:terse")
+    ended = workspace.ending(*words, *workspace.talk, "--json")
+    assert ended.code == 75
+    assert "does not take the run" in ended.error
+    assert json.loads(ended.stdout)["questions"] == 3

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.compare import world
-from tests.compare.copying import INSTRUCTIONS, KNOWN
-from tests.compare.world import run_compare
+from tests.compare.copying import INSTRUCTIONS, KNOWN, terse
+from tests.compare.world import run_compare, write_rows
 from tests.index.state import State
 
 
@@ -76,3 +76,26 @@ def test_search_is_spared_where_the_model_is_sure(ports: State, tuned: Path) -> 
     alone, searched, between = (found["systems"][name]["expense"] for name in ("prompt only", "RAG", "speculative"))
     assert alone["prompt_tokens"] < between["prompt_tokens"] < alone["prompt_tokens"] + searched["prompt_tokens"]
     assert 0 < alone["latency_p50_seconds"] <= alone["latency_p95_seconds"]
+
+
+def test_what_the_model_cannot_read_is_left_out_of_its_prompt(ports: State, reader: Path) -> None:
+    """Its window is 256 tokens; ten sources, or twenty examples, are more."""
+    chats = [
+        {
+            "messages": [
+                {"role": "user", "content": world.written_down(name, code)},
+                {"role": "assistant", "content": terse(code)},
+            ]
+        }
+        for name, code in world.CODES.items()
+    ]
+    examples = write_rows(ports.root / "chats.jsonl", chats)
+    generous = State(ports.root, ports.url, ports.config.model_copy(update=more(ports, k=10, shots=20)))
+    systems = run_compare(generous, world.knowledge()[:6], examples=examples)["systems"]
+    for name in ("few-shot", "RAG"):
+        assert 150 < systems[name]["expense"]["prompt_tokens"] <= 256 - 12
+
+
+def more(state: State, *, k: int, shots: int) -> dict[str, Any]:
+    search = state.config.search.model_copy(update={"k": k})
+    return {"search": search, "compare": state.config.compare.model_copy(update={"shots": shots})}
