@@ -97,7 +97,9 @@ class _Case:
         left = Counter(each.kind for each in failures_of(system.answers))
         often = {kind for kind, count in left.items() if count >= MANY * len(system.answers)}
         if len(system.answers) < LEAST:
-            told.append(f"{len(system.answers)} questions are few: with {LEAST} or more, intervals begin to tell")
+            told.append(
+                f"{len(system.answers)} questions are few: of fewer than {LEAST}, intervals are narrower than the truth"
+            )
         if "missing knowledge" in often and RAG not in self._systems:
             told.append(
                 f"{left['missing knowledge']} answers lack knowledge: publish an index of the documents and measure"
