@@ -15,7 +15,9 @@ from pipelines.examples import HELD_OUT, TRAIN, Chat, Message, Preference, examp
 from pipelines.files import Workspace
 from pipelines.finetune import model_folder
 from pipelines.generate import load_generator
+from pipelines.generate.local import plain
 from pipelines.models import resolve_generator
+from pipelines.tune.trainer import open_tokenizer
 from tests.behaviour.world import SYSTEM, chats, config_of, preferences, write_rows
 from tests.forked import Forks, forks
 
@@ -194,3 +196,16 @@ def _in_a_process(programs: Forks, workspace: Workspace, place: str) -> int:
     ended = programs.run(*line, SNAPDEX_FAILPOINT=place)
     assert ended.code in (0, failpoints.EXIT_CODE), ended.stderr
     return ended.code
+
+
+def test_a_model_without_a_template_is_asked_as_it_was_taught(workspace: Workspace) -> None:
+    said = [
+        Message("system", SYSTEM),
+        Message("user", "hall: fan off"),
+        Message("assistant", "{}"),
+        Message("user", "?"),
+    ]
+    tokenizer = open_tokenizer(workspace.root / "base")
+    rows = [{"role": each.role, "content": each.content} for each in said]
+    taught = tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True)
+    assert taught.replace(tokenizer.eos_token, "") == plain(said)
