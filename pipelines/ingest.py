@@ -145,7 +145,7 @@ def run(
     reason: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """The whole job in this process; returns the report of the contract (see docs/json.md).
+    """The whole job in this process; returns the report that `snapdex run --json` prints.
 
     Raises whatever a stage raises. Finished work is kept, so running again continues; readers see the old version
     until the new one is published. `ConflictError` when another run works in this workspace, or somebody else
