@@ -269,7 +269,7 @@ def test_a_fault_is_found_on_its_line_and_nothing_else_is(folder: Path, kind: st
     other=st.integers(1, ROWS),
     evaluation=st.integers(0, HELD_OUT - 1),
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_fault_is_found_wherever_it_is(
     folder: Path, fault: tuple[str, str], line: int, other: int, evaluation: int
 ) -> None:
