@@ -24,12 +24,13 @@ import httpx
 from benchmarks.corpora import real_data, unpack_documentation
 from benchmarks.report import Options, Report
 from benchmarks.workspaces import fresh_workspace, say
+from pipelines.config import FlowConfig
 
 RUNNERS = {"local": None, "threads": None, "processes": None, "dask": "prefect_dask", "ray": "prefect_ray"}
 PARAMETERS = (
     'index:\n  name: bench\nembed:\n  model: "hash:384"\nflow:\n  runner: {runner}\n  batch_documents: {batch}\n'
 )
-BATCH = 100
+BATCH = FlowConfig().batch_documents
 
 
 def measure(options: Options) -> Report:
