@@ -77,6 +77,14 @@ class GenerateConfig(Section):
     price_per_million_prompt_tokens: float = Field(0.0, ge=0)  # for estimates
     price_per_million_completion_tokens: float = Field(0.0, ge=0)
 
+    def with_model(self, name: str) -> Self:
+        """The same for another model."""
+        return self.model_copy(update={"model": name})
+
+    def greedy(self) -> Self:
+        """The same, but always with the likeliest token: what is measured is measured so."""
+        return self.model_copy(update={"temperature": 0.0})
+
 
 class SearchConfig(Section):
     mode: Literal["hybrid", "dense", "lexical"] = "hybrid"

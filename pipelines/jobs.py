@@ -65,7 +65,7 @@ def with_pinned_models(config: Config, kind: Kind) -> Config:
         named = {key: pinned(getattr(config.finetune, key), f"finetune.{key}") for key in ("base", "teacher")}
         return with_pinned_model(config.model_copy(update={"finetune": config.finetune.model_copy(update=named)}))
     section = getattr(config, kind)
-    generate = config.generate.model_copy(update={"model": pinned(config.generate.model, "generate.model")})
+    generate = config.generate.with_model(pinned(config.generate.model, "generate.model"))
     base = {"base": pinned(section.base, f"{kind}.base")}
     return config.model_copy(update={"generate": generate, kind: section.model_copy(update=base)})
 

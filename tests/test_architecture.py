@@ -35,7 +35,7 @@ ONLY_IN = {  # heavy dependency: the only places that may import it
 }
 HEAVY = ("torch", "unstructured", "prefect", "dvc", "mlflow", "sentence_transformers")
 LOADS_LIBRARIES = {
-    "pipelines.finetune.teller",
+    "pipelines.finetune.loop",
     "pipelines.finetune.trainer",
     "pipelines.tune.trainer",
 }  # imported when training begins: its libraries write files themselves

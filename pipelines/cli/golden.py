@@ -113,7 +113,7 @@ def _written(
     from pipelines.evaluate.draft import from_passages
     from pipelines.generate import Writer, is_copied, passage_of, write_questions
 
-    config = settings.config.generate.model_copy(update={"model": model})
+    config = settings.config.generate.with_model(model)
     with settings.progress() as progress, Writer(config, settings.workspace, progress) as writer:
         progress.start("questions", len(passages))
         shown = [passage_of(section, text) for _, section, text in passages]

@@ -13,6 +13,7 @@ What is not possible, for want of examples, an index or a fine-tuned model, is l
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +112,7 @@ def run(config: Config, workspace: Workspace, asking: Asking, *, progress: Progr
             for name, each in systems.items()
         },
         "left_out": measured.left_out,
-        "speculative": {"threshold": measured.threshold, "curve": [_point_json(each) for each in measured.curve]}
-        if measured.curve
-        else None,
+        "speculative": _speculative_json(measured) if measured.curve else None,
         "recommendation": asdict(recommend(systems, config.compare, p95, examples)),
     }
     _write(workspace, asking.golden, report)
@@ -163,7 +162,7 @@ def _measure(
     progress: Progress,
 ) -> _Measured:
     measured = _Measured()
-    generate = config.generate.model_copy(update={"temperature": 0.0})
+    generate = config.generate.greedy()
     config = config.model_copy(update={"generate": generate})
     no_index = f"the index {config.index.name} has no active version"
     base, tuned = models
@@ -195,8 +194,7 @@ def _measure(
 def _models(config: Config, workspace: Workspace, tuned: str) -> tuple[Generator, Generator | None]:
     """The model in use and the fine-tuned one: a name that is wrong is refused before anything is asked."""
     base = resolve_generator(config.generate, workspace)
-    named = config.generate.model_copy(update={"model": tuned})
-    return base, resolve_generator(named, workspace) if tuned else None
+    return base, resolve_generator(config.generate.with_model(tuned), workspace) if tuned else None
 
 
 def _speculate(measured: _Measured, confident: bool, questions: int) -> None:
@@ -258,16 +256,19 @@ def _system_json(system: System, alone: System) -> dict[str, Any]:
     }
 
 
-def _point_json(point: Point) -> dict[str, float | None]:
-    """Thresholds beyond every confidence are null: infinity is no JSON."""
-    return asdict(point) | {"threshold": point.threshold if abs(point.threshold) < float("inf") else None}
+def _speculative_json(measured: _Measured) -> dict[str, Any]:
+    curve = [asdict(each) | {"threshold": _finite(each.threshold)} for each in measured.curve]
+    return {"threshold": _finite(measured.threshold), "curve": curve}
+
+
+def _finite(threshold: float | None) -> float | None:
+    """A threshold beyond every confidence is null: infinity is no JSON."""
+    return threshold if threshold is not None and isfinite(threshold) else None
 
 
 def _write(workspace: Workspace, golden: Path, report: dict[str, Any]) -> None:
     folder = workspace.root / "data" / "metrics" / "compare"
     name = golden.stem if golden.is_file() else golden.resolve().name
-    if report["speculative"] and abs(report["speculative"]["threshold"]) == float("inf"):
-        report["speculative"]["threshold"] = None
     report["page"] = str((folder / f"{name}.md").relative_to(workspace.root))
     atomic_write(folder / f"{name}.md", page(report))
     atomic_write(folder / f"{name}.json", json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

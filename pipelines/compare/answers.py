@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean
 
 import numpy as np
 
 from pipelines.compare.questions import QUALITY, Question, Worth
 from pipelines.config import GenerateConfig
-from pipelines.evaluate.metrics import interval
-from pipelines.evaluate_behaviour.compare import Difference
+from pipelines.evaluate_behaviour.compare import Difference, paired
 from pipelines.generate import cost
 
 
@@ -84,12 +82,7 @@ def expense(system: System, config: GenerateConfig, volume: int) -> Expense:
 def difference(before: System, after: System, metric: str = QUALITY) -> Difference | None:
     """Paired, over the questions that both have and the metric applies to; None where there is none."""
     old, new = before.values(metric), after.values(metric)
-    both = [id for id in old if id in new]
-    if not both:
-        return None
-    changes = [new[id] - old[id] for id in both]
-    before_mean, after_mean = (mean(side[id] for id in both) for side in (old, new))
-    return Difference(len(both), before_mean, after_mean, mean(changes), *interval(changes))
+    return paired([(old[id], new[id]) for id in old if id in new])
 
 
 def spread(items: Sequence[Question], most: int) -> set[str]:

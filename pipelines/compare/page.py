@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.compare.questions import METRICS, QUALITY
-from pipelines.markdown import cell
+from pipelines.markdown import short
 
 LENGTH = 160  # characters of each text in a table
 
@@ -104,14 +104,9 @@ def _samples(systems: Mapping[str, Any]) -> str:
 
 
 def _list(lines: list[str]) -> str:
-    return "\n".join(f"- {_short(line, 400)}" for line in lines)
+    return "\n".join(f"- {short(line, 400)}" for line in lines)
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *([_short(text, LENGTH) for text in row] for row in rows)]
+    lines = [header, ["---"] * len(header), *([short(text, LENGTH) for text in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _short(text: str, length: int) -> str:
-    words = " ".join(text.split())
-    return cell(words if len(words) <= length else f"{words[: length - 1]}…").replace("<", "&lt;")

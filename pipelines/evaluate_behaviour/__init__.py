@@ -25,7 +25,7 @@ from pipelines.evaluate_behaviour.compare import (
     general_texts,
 )
 from pipelines.evaluate_behaviour.decide import decide, regression
-from pipelines.evaluate_model import ModelReport, card_file, metrics_file
+from pipelines.evaluate_model import ModelReport, card_file, known_report, metrics_file
 from pipelines.examples import HELD_OUT, Example, Kind, examples_folder, read_examples, section_of
 from pipelines.files import Workspace, atomic_write, file_sha256
 from pipelines.finetune import model_folder, read_facts
@@ -90,19 +90,16 @@ def run(
     if facts is None:
         raise InputError(f"there is no model {name}", hint=f"train it: snapdex finetune {kind} {name}")
     of = {"fingerprint": facts.fingerprint, "conditions": conditions(config, workspace, name, kind)}
-    known = _known(workspace, name)
+    known = known_report(workspace, name)
     if known.items() >= of.items():
         return BehaviourReport(known, False, time.perf_counter() - began)
     examples = _judged(workspace, name, settings)
     texts = general_texts(workspace.root / settings.general) if settings.general else []
     chats = general_chats(workspace.root / settings.general_chats, settings.judged) if settings.general_chats else []
-    candidate = resolve_generator(
-        config.generate.model_copy(update={"model": f"path:{model_folder(workspace, name)}"}), workspace
-    )
+    candidate = resolve_generator(config.generate.with_model(f"path:{model_folder(workspace, name)}"), workspace)
     progress.start("evaluate_behaviour", 2 * (len(examples) + len(chats)))
-    writing = config.generate.model_copy(update={"temperature": 0.0})
     before, after = (
-        behave(model, writing, settings, examples, texts, chats, progress)
+        behave(model, config.generate.greedy(), settings, examples, texts, chats, progress)
         for model in (serving_of(config, workspace, kind), candidate)
     )
     elsewhere = regression(before, after)
@@ -126,14 +123,6 @@ def run(
     atomic_write(card_file(workspace, name), page(found, facts, config))
     atomic_write(metrics_file(workspace, name), json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     return BehaviourReport(found, True, time.perf_counter() - began)
-
-
-def _known(workspace: Workspace, name: str) -> dict[str, Any]:
-    try:
-        found = json.loads(metrics_file(workspace, name).read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return found if isinstance(found, dict) and card_file(workspace, name).exists() else {}
 
 
 def _judged(workspace: Workspace, name: str, settings: BehaviourConfig) -> Sequence[Example]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from pipelines.config import Config
 from pipelines.finetune import Facts
+from pipelines.markdown import short
 
 SHOWN = 12  # samples
 LENGTH = 160  # characters of each text in a table
@@ -60,10 +61,4 @@ def _problems(problems: Mapping[str, Mapping[str, int]]) -> str:
 def _sample(sample: Mapping[str, str]) -> str:
     texts = (sample["prompt"], sample["expected"], sample["before"], sample["after"])
     wrong = f"{sample['problem']}: {sample['detail']}" if sample["problem"] else ""
-    return f"| {' | '.join(map(_cell, (*texts, wrong)))} |\n"
-
-
-def _cell(text: str) -> str:
-    words = " ".join(text.split())
-    short = words if len(words) <= LENGTH else f"{words[: LENGTH - 1]}…"
-    return short.replace("|", "\\|").replace("<", "&lt;")
+    return f"| {' | '.join(short(text, LENGTH) for text in (*texts, wrong))} |\n"

@@ -99,11 +99,16 @@ def difference(before: Behaviour, after: Behaviour, metric: str) -> Difference |
         for old, new in zip(before.answers, after.answers, strict=True)
         if metric in old.score.metrics and metric in new.score.metrics
     ]
-    if not pairs:
+    return paired(pairs)
+
+
+def paired(values: Sequence[tuple[float, float]]) -> Difference | None:
+    """Of (before, after) of each question; None where there is none."""
+    if not values:
         return None
-    changes = [new - old for old, new in pairs]
-    old, new = (mean(column) for column in zip(*pairs, strict=True))
-    return Difference(len(pairs), old, new, mean(changes), *interval(changes))
+    changes = [after - before for before, after in values]
+    before, after = (mean(column) for column in zip(*values, strict=True))
+    return Difference(len(values), before, after, mean(changes), *interval(changes))
 
 
 def general_texts(path: Path) -> list[str]:

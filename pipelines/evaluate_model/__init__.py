@@ -32,7 +32,7 @@ from pipelines.models import EmbeddingModel, resolve_model
 from pipelines.pairs import HELD_OUT, TRAIN, pairs_folder
 from pipelines.progress import Progress, Silent
 
-__all__ = ["Decision", "ModelReport", "Result", "card_file", "conditions", "metrics_file", "run"]
+__all__ = ["Decision", "ModelReport", "Result", "card_file", "conditions", "known_report", "metrics_file", "run"]
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def run(config: Config, workspace: Workspace, name: str, *, progress: Progress |
     if facts is None:
         raise InputError(f"there is no model {name}", hint=f"train it: python -m pipelines.finetune --model {name}")
     of = {"fingerprint": facts.fingerprint, "conditions": conditions(config, workspace, name)}
-    known = _known(workspace, name)
+    known = known_report(workspace, name)
     if known.items() >= of.items():
         return ModelReport(known, False, time.perf_counter() - began)
     candidate = resolve_model(config.embed.with_model(f"path:{model_folder(workspace, name)}"), workspace)
@@ -161,7 +161,8 @@ def run(config: Config, workspace: Workspace, name: str, *, progress: Progress |
     return ModelReport(found, True, time.perf_counter() - began)
 
 
-def _known(workspace: Workspace, name: str) -> dict[str, Any]:
+def known_report(workspace: Workspace, name: str) -> dict[str, Any]:
+    """What was written of the model at its last measurement; nothing where its page or its metrics are not there."""
     try:
         found = json.loads(metrics_file(workspace, name).read_text("utf-8"))
     except (FileNotFoundError, ValueError):

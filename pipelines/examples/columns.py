@@ -12,7 +12,7 @@ from pipelines.evaluate.check import Finding
 from pipelines.examples.checks import is_refusal
 from pipelines.examples.rows import Example, Preference
 from pipelines.examples.said import Said
-from pipelines.pairs.columns import FEWEST_ALIKE, FEWEST_REPEATED, OPENING_WORDS, column, frequent
+from pipelines.pairs.columns import FEWEST_ALIKE, FEWEST_REPEATED, OPENING_WORDS, column, frequent, repeated
 from pipelines.pairs.text import normalised, words_of
 
 FEW = 500  # rows
@@ -98,7 +98,7 @@ class Columns:
             yield Finding("error", line, "mixed", detail)
 
     def _duplicates(self) -> Iterator[Finding]:
-        for place, first in _repeated(self._row):
+        for place, first in repeated(self._row):
             yield Finding("warning", self._line[place], "duplicate", f"the row of line {self._line[first]}")
 
     def _contradictions(self) -> Iterator[Finding]:
@@ -114,7 +114,7 @@ class Columns:
     def _inconsistent(self) -> Iterator[Finding]:
         """Of chats; that one prompt has many preferences is usual."""
         answers = column(self._answer)
-        for place, first in _repeated(self._prompt):
+        for place, first in repeated(self._prompt):
             if answers[place] != answers[first] and not self._prefers[place] and not self._prefers[first]:
                 detail = f"another answer than in line {self._line[first]}, which has the same prompt"
                 yield Finding("warning", self._line[place], "inconsistent", detail)
@@ -130,10 +130,3 @@ class Columns:
     def _dominant(self) -> Iterator[Finding]:
         for line, count in frequent(self._answer, self._line, max(FEWEST_REPEATED, MOST_DOMINANT * len(self))):
             yield Finding("warning", line, "dominant", f"the answer of {count:,} of {len(self):,} rows")
-
-
-def _repeated(values: "array[int]") -> Iterator[tuple[int, int]]:
-    """(place, first place) of every value that came before, in the order of the rows."""
-    _, first, which = np.unique(column(values), return_index=True, return_inverse=True)
-    for place in np.flatnonzero(first[which] != np.arange(len(values))):
-        yield int(place), int(first[which[place]])

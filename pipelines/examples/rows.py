@@ -7,8 +7,6 @@ These are the formats of OpenAI and TRL. Both can declare under `checks` what an
 `group` that stays on one side when they are split. Other keys are left alone.
 """
 
-import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -19,11 +17,9 @@ from pipelines.errors import InputError
 from pipelines.files import atomic_file
 from pipelines.generate import Message
 from pipelines.model import canonical_json
-from pipelines.pairs.rows import Flaw, lines
+from pipelines.pairs.rows import SURROGATE, Flaw, decoded, lines
 
 ROLES = ("system", "user", "assistant", "tool")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
 
 Messages = tuple[Message, ...]
 
@@ -86,20 +82,15 @@ def read_examples(path: Path) -> Iterator[Example]:
 
 def parse(line: bytes, number: int) -> Example | list[Flaw]:
     """The example that a line holds, or everything that is wrong with it."""
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return [Flaw("encoding", f"is not UTF-8 at byte {error.start + 1}")]
-    except (ValueError, RecursionError) as error:
-        return [Flaw("json", f"is not JSON: {error}")]
-    if not isinstance(row, dict):
-        return [Flaw("object", "is not an object")]
+    row = decoded(line)
+    if isinstance(row, Flaw):
+        return [row]
     found = _preference(row, number) if "chosen" in row or "rejected" in row else _chat(row, number)
     if isinstance(found, list):
         return found
     if not isinstance(found.group, str):
         return [Flaw("type", '"group" is not a text')]
-    if _SURROGATE.search(found.group):
+    if SURROGATE.search(found.group):
         return [Flaw("encoding", '"group" holds half of a surrogate pair')]
     if not isinstance(found.checks, dict):
         return [Flaw("checks", '"checks" is not an object')]
@@ -168,7 +159,7 @@ def _messages(key: str, value: object, role: str = "user") -> tuple[Messages, li
             flaws.append(Flaw("type", f"{where} has no text under content"))
         elif not content.strip():
             flaws.append(Flaw("empty", f"{where} is empty"))
-        elif _SURROGATE.search(content):
+        elif SURROGATE.search(content):
             flaws.append(Flaw("encoding", f"{where} holds half of a surrogate pair, which no tokenizer takes"))
         else:
             found.append(Message(str(speaker), content))

@@ -8,15 +8,17 @@ The model is there whole or not at all.
 - `trainer.py`: the training itself, with sentence-transformers
 - `checkpoints.py`: which checkpoint is whole
 - `teacher.py`: scores of a stronger model, to be learned
-- `teller.py`: what is told while it goes on
+- `loop.py`: what it has in common with the training of a language model
 - `facts.py`: what `data/models/NAME/training.json` says
 """
 
 import shutil
 import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.config import Config
 from pipelines.errors import ConfigError, InputError
@@ -25,24 +27,28 @@ from pipelines.files import Workspace, file_sha256, sync_directory
 from pipelines.finetune.facts import FILE, Facts, read_facts, write_facts
 from pipelines.finetune.log import Log, Unlogged
 from pipelines.model import canonical_json, digest
-from pipelines.models import EmbeddingModel, resolve_model, resolve_reranker
+from pipelines.models import EmbeddingModel, Generator, resolve_model, resolve_reranker
 from pipelines.pairs import HELD_OUT, TRAIN, check_for, pairs_folder, read_pairs, refuse
 from pipelines.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from pipelines.finetune.loop import Trained  # torch
 
 __all__ = [
     "FILE",
     "Facts",
     "FinetuneReport",
     "Log",
+    "already_made",
     "base_of",
-    "checkpoints_folder",
     "fingerprint",
-    "make_room",
+    "hashes_of",
+    "make",
     "model_folder",
     "opened",
-    "put",
     "read_facts",
     "run",
+    "training_libraries",
 ]
 
 ROOM = 6  # times the weights: two checkpoints with the optimizer's state, and the model
@@ -78,12 +84,7 @@ def base_of(config: Config, workspace: Workspace) -> EmbeddingModel:
 
 def fingerprint(config: Config, workspace: Workspace, name: str) -> str:
     """64 hex digits over everything that decides the weights: pairs, models and parameters."""
-    hashes = []
-    for file in (TRAIN, HELD_OUT):
-        path = pairs_folder(workspace, name) / file
-        if not path.exists():
-            raise InputError(f"there is no {path}", hint=f"make it with: python -m pipelines.pairs --model {name}")
-        hashes.append(file_sha256(path))
+    hashes = hashes_of(pairs_folder(workspace, name), f"python -m pipelines.pairs --model {name}")
     revisions = [base_of(config, workspace).revision]
     if config.finetune.teacher:
         revisions.append(resolve_reranker(config.finetune.teacher, workspace).revision)
@@ -106,49 +107,85 @@ def run(
     began = time.perf_counter()
     base = base_of(config, workspace)
     made_of = fingerprint(config, workspace, name)
+    if (known := already_made(workspace, name, made_of)) is not None:
+        return known
+    files = [pairs_folder(workspace, name) / file for file in (TRAIN, HELD_OUT)]
+    refuse(files[0], check_for(files[0], base, against=files[1]))
+
+    with training_libraries():
+        from pipelines.finetune.trainer import train
+
+    def training(place: Path) -> "Trained":
+        pairs, held_out = (list(read_pairs(file)) for file in files)
+        return train(base, pairs, held_out, config, workspace, place, log or Unlogged(), progress or Silent())
+
+    return make(workspace, name, made_of, base, config.finetune.model_dump(mode="json"), training, began=began)
+
+
+def hashes_of(folder: Path, command: str) -> list[str]:
+    """Those of the rows to learn and of the rows held out. command: what makes them where they are not there."""
+    for path in (folder / TRAIN, folder / HELD_OUT):
+        if not path.exists():
+            raise InputError(f"there is no {path}", hint=f"make it with: {command}")
+    return [file_sha256(folder / TRAIN), file_sha256(folder / HELD_OUT)]
+
+
+def already_made(workspace: Workspace, name: str, made_of: str) -> FinetuneReport | None:
+    """The model, where it is there and was made of the same things; what a kill after its last step left is removed."""
+    began = time.perf_counter()
     target = model_folder(workspace, name)
     known = read_facts(target)
-    if known is not None and known.fingerprint == made_of:
-        shutil.rmtree(checkpoints_folder(workspace, name, made_of), ignore_errors=True)  # of a kill after the last step
-        return FinetuneReport(target, False, known, time.perf_counter() - began)
-    train, held_out = (pairs_folder(workspace, name) / file for file in (TRAIN, HELD_OUT))
-    refuse(train, check_for(train, base, against=held_out))
-    place = checkpoints_folder(workspace, name, made_of)
-    make_room(base.directory, place)
+    if known is None or known.fingerprint != made_of:
+        return None
+    shutil.rmtree(_checkpoints(workspace, name, made_of), ignore_errors=True)
+    return FinetuneReport(target, False, known, time.perf_counter() - began)
 
+
+@contextmanager
+def training_libraries() -> Iterator[None]:
+    """Around their import. Raises `ConfigError` where one is missing."""
     try:
-        from pipelines.finetune.trainer import train as training  # torch
+        yield
     except ModuleNotFoundError as error:
         raise ConfigError(f"training needs {error.name}", hint="pip install 'snapdex[train]'") from error
 
-    trained = training(
-        base,
-        list(read_pairs(train)),
-        list(read_pairs(held_out)),
-        config,
-        workspace,
-        place,
-        log or Unlogged(),
-        progress or Silent(),
-    )
+
+def make(
+    workspace: Workspace,
+    name: str,
+    made_of: str,
+    base: EmbeddingModel | Generator,
+    parameters: Mapping[str, Any],
+    train: "Callable[[Path], Trained]",
+    *,
+    began: float,
+) -> FinetuneReport:
+    """Train with checkpoints in a directory that `train` is given, and put the model in its place.
+
+    began: by `time.perf_counter()`.
+    """
+    place = _checkpoints(workspace, name, made_of)
+    _make_room(base.directory, place)
+    trained = train(place)
     facts = Facts(
         name=name,
         fingerprint=made_of,
         base=base.name,
         base_revision=base.revision,
-        parameters=config.finetune.model_dump(mode="json"),
-        pairs=trained.pairs,
+        parameters=dict(parameters),
+        pairs=trained.learned,
         steps=trained.steps,
         best_step=trained.best_step,
         history=trained.history,
         seconds=round(trained.seconds, 1),
     )
-    put(trained.directory, target, facts)
+    target = model_folder(workspace, name)
+    _put(trained.directory, target, facts)
     shutil.rmtree(place)
     return FinetuneReport(target, True, facts, time.perf_counter() - began)
 
 
-def checkpoints_folder(workspace: Workspace, name: str, made_of: str) -> Path:
+def _checkpoints(workspace: Workspace, name: str, made_of: str) -> Path:
     """Where training keeps its checkpoints: another one for other weights, and only one of each model."""
     place = workspace.state / "finetune" / name / made_of[:16]
     for other in place.parent.glob("*") if place.parent.is_dir() else ():
@@ -157,7 +194,7 @@ def checkpoints_folder(workspace: Workspace, name: str, made_of: str) -> Path:
     return place
 
 
-def put(made: Path, target: Path, facts: Facts) -> None:
+def _put(made: Path, target: Path, facts: Facts) -> None:
     """The whole model in the place of the old one."""
     write_facts(made, facts)
     failpoint("finetune.saved")
@@ -170,7 +207,7 @@ def put(made: Path, target: Path, facts: Facts) -> None:
     failpoint("finetune.put")
 
 
-def make_room(base: Path | None, place: Path) -> None:
+def _make_room(base: Path | None, place: Path) -> None:
     """Make the directory of the checkpoints. Raises `InputError` where the disk is too full for the model `base`."""
     assert base is not None
     place.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ import shutil
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +17,19 @@ import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer import evaluation, losses
-from transformers import EarlyStoppingCallback, PrinterCallback
-from transformers.utils import logging
 
 from pipelines.config import Config, FinetuneConfig
 from pipelines.files import Workspace
-from pipelines.finetune.checkpoints import last_whole
+from pipelines.finetune import loop
 from pipelines.finetune.log import Log
-from pipelines.finetune.teller import Teller
 from pipelines.models import EmbeddingModel
 from pipelines.pairs import Pair
 from pipelines.progress import Progress
 
-LOGGED = 50  # times that the loss is logged
 METRIC = "eval_held_out_cosine_ndcg@10"
-TOLD = {**{name: name for name in ("loss", "learning_rate", "grad_norm")}, METRIC: "held_out/ndcg@10"}
+TOLD = {**loop.TOLD, METRIC: "held_out/ndcg@10"}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 LORA_LAYERS = ["query", "key", "value", "dense"]  # of BERT; others by PEFT's own list
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The model lies in `directory`; `history`: metrics on the held-out pairs by step."""
-
-    directory: Path
-    pairs: int
-    steps: int
-    best_step: int
-    history: dict[str, dict[str, float]]
-    seconds: float
 
 
 def train(
@@ -58,15 +41,12 @@ def train(
     place: Path,
     log: Log,
     progress: Progress,
-) -> Trained:
+) -> loop.Trained:
     """Train from `base`, or go on from the last whole checkpoint in `place`."""
     began = time.perf_counter()
     settings = config.finetune
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    if config.embed.threads:
-        torch.set_num_threads(config.embed.threads)
-    torch.manual_seed(settings.seed)  # of what LoRA begins with
+    metric = METRIC if held_out else None
+    loop.set_up(settings, config.embed.threads)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the libraries, about each other
         model = open_model(base.directory)
@@ -77,18 +57,18 @@ def train(
         if lora is not None:
             model.add_adapter(lora)
         rows, teaches = _dataset(pairs, config, workspace, base)
-        evaluator = _evaluator(held_out, base) if held_out else None
         trainer = SentenceTransformerTrainer(
             model=model,
-            args=_arguments(settings, place, -(-len(rows) // settings.batch), evaluated=evaluator is not None),
+            args=SentenceTransformerTrainingArguments(
+                **loop.arguments(settings, place, len(rows), metric, most=True),
+                batch_sampler="no_duplicates",  # an answer must not stand in its batch as a negative
+            ),
             train_dataset=rows,
             loss=_loss(model, settings, teaches=teaches),
-            evaluator=evaluator,
-            callbacks=[Teller(log, progress, TOLD), *([EarlyStoppingCallback(settings.patience)] if evaluator else [])],
+            evaluator=_evaluator(held_out, base) if held_out else None,
+            callbacks=loop.callbacks(settings, loop.Teller(log, progress, TOLD), metric),
         )
-        trainer.remove_callback(PrinterCallback)  # on stdout
-        checkpoint = last_whole(place)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        loop.go_on(trainer, place)
         if lora is not None:
             model = _merged(model, base.directory, lora)
         model.max_seq_length = window
@@ -97,10 +77,7 @@ def train(
     for name in TOKENIZER_FILES:  # which training leaves alone and the library writes anew: chunks depend on them
         if base.directory and (base.directory / name).exists():
             shutil.copyfile(base.directory / name, made / name)
-    state = trainer.state
-    history = {str(each["step"]): {"ndcg@10": each[METRIC]} for each in state.log_history if METRIC in each}
-    best = state.best_global_step if evaluator and state.best_global_step else state.global_step
-    return Trained(made, len(pairs), state.global_step, best, history, time.perf_counter() - began)
+    return loop.ended(trainer, made, len(pairs), metric, began)
 
 
 def open_model(directory: Path | None) -> SentenceTransformer:
@@ -110,37 +87,6 @@ def open_model(directory: Path | None) -> SentenceTransformer:
         local_files_only=True,
         trust_remote_code=False,
         model_kwargs={"use_safetensors": True, "dtype": "float32"},
-    )
-
-
-def _arguments(
-    settings: FinetuneConfig, place: Path, steps: int, *, evaluated: bool
-) -> SentenceTransformerTrainingArguments:
-    every = max(1, steps // settings.evaluations)
-    half = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return SentenceTransformerTrainingArguments(
-        output_dir=str(place),
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch,
-        learning_rate=settings.learning_rate,
-        warmup_steps=settings.warmup,
-        seed=settings.seed,
-        data_seed=settings.seed,
-        bf16=half,
-        batch_sampler="no_duplicates",  # an answer must not stand in its batch as a negative
-        eval_strategy="steps" if evaluated else "no",
-        eval_steps=every,
-        save_strategy="steps",
-        save_steps=every,
-        save_total_limit=2,
-        load_best_model_at_end=evaluated,
-        metric_for_best_model=METRIC if evaluated else None,
-        greater_is_better=True if evaluated else None,
-        restore_callback_states_from_checkpoint=True,
-        logging_steps=max(1, steps * settings.epochs // LOGGED),
-        disable_tqdm=True,
-        report_to="none",
-        dataloader_pin_memory=False,
     )
 
 

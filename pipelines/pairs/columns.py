@@ -66,10 +66,8 @@ class Columns:
             yield from self._preambles()
 
     def _duplicates(self) -> Iterator[Finding]:
-        lines = column(self._line)
-        _, first, which = np.unique(column(self._row), return_index=True, return_inverse=True)
-        for place in np.flatnonzero(first[which] != np.arange(len(lines))):
-            yield Finding("error", int(lines[place]), "duplicate", f"the row of line {lines[first[which[place]]]}")
+        for place, first in repeated(self._row):
+            yield Finding("error", self._line[place], "duplicate", f"the row of line {self._line[first]}")
 
     def _contradictions(self) -> Iterator[Finding]:
         """At the later of the two lines. A row that contradicts itself is the business of whoever sees it alone."""
@@ -117,3 +115,10 @@ def frequent(
     _, first, counts = np.unique(column(values), return_index=True, return_counts=True)
     for place in sorted(np.flatnonzero(counts > most), key=lambda place: int(first[place])):
         yield int(column(lines)[first[place]]), int(counts[place])
+
+
+def repeated(values: "array[int]") -> Iterator[tuple[int, int]]:
+    """(place, first place) of every value that came before, in the order of the rows."""
+    _, first, which = np.unique(column(values), return_index=True, return_inverse=True)
+    for place in np.flatnonzero(first[which] != np.arange(len(values))):
+        yield int(place), int(first[which[place]])

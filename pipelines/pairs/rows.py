@@ -17,7 +17,7 @@ from pipelines.model import canonical_json
 TEXTS = ("query", "positive")
 LABELS = ("group", "source")
 KEYS = (*TEXTS, "negatives", *LABELS)
-_SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair: no tokenizer takes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +91,24 @@ def first_row(path: Path) -> dict[str, Any]:
 
 def parse(line: bytes, number: int) -> Pair | list[Flaw]:
     """The pair that a line holds, or everything that is wrong with it."""
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return [Flaw("encoding", f"is not UTF-8 at byte {error.start + 1}")]
-    except (ValueError, RecursionError) as error:
-        return [Flaw("json", f"is not JSON: {error}")]
-    if not isinstance(row, dict):
-        return [Flaw("object", "is not an object")]
+    row = decoded(line)
+    if isinstance(row, Flaw):
+        return [row]
     if flaws := list(_flaws(row)):
         return flaws
     negatives = tuple(row.get("negatives", ()))
     return Pair(row["query"], row["positive"], negatives, row.get("group", ""), row.get("source", ""), number)
+
+
+def decoded(line: bytes) -> dict[str, Any] | Flaw:
+    """The object that a line holds."""
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return Flaw("encoding", f"is not UTF-8 at byte {error.start + 1}")
+    except (ValueError, RecursionError) as error:
+        return Flaw("json", f"is not JSON: {error}")
+    return row if isinstance(row, dict) else Flaw("object", "is not an object")
 
 
 def _flaws(row: dict[str, Any]) -> Iterator[Flaw]:
@@ -130,5 +136,5 @@ def _text_flaws(name: str, text: object) -> Iterator[Flaw]:
         yield Flaw("type", f'"{name}" is not a text')
     elif not text.strip():
         yield Flaw("empty", f'"{name}" is empty')
-    elif _SURROGATE.search(text):
+    elif SURROGATE.search(text):
         yield Flaw("encoding", f'"{name}" holds half of a surrogate pair, which no tokenizer takes')

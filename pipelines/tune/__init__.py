@@ -9,29 +9,23 @@ and ends with the same weights as without an interruption, and the model is ther
 """
 
 import json
-import shutil
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.config import Config
-from pipelines.errors import ConfigError, InputError
+from pipelines.errors import ConfigError
 from pipelines.examples import HELD_OUT, TRAIN, Kind, examples_folder, read_examples, section_of
-from pipelines.files import Workspace, atomic_write, file_sha256
-from pipelines.finetune import (
-    Facts,
-    FinetuneReport,
-    Log,
-    checkpoints_folder,
-    make_room,
-    model_folder,
-    put,
-    read_facts,
-)
+from pipelines.files import Workspace, atomic_write
+from pipelines.finetune import FinetuneReport, Log, already_made, hashes_of, make, training_libraries
 from pipelines.finetune.log import Unlogged
 from pipelines.model import canonical_json, digest
 from pipelines.models import Generator, resolve_generator
 from pipelines.models.folder import ADAPTER
 from pipelines.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from pipelines.finetune.loop import Trained  # torch
 
 __all__ = ["base_of", "fingerprint", "run"]
 
@@ -49,7 +43,7 @@ DATA = {"data", "evaluation", "checks", "held_out", "base"}  # and those that ar
 def base_of(config: Config, workspace: Workspace, kind: Kind) -> Generator:
     """The model that training begins with. Raises `ConfigError` for one without weights here."""
     name = section_of(config, kind).base or config.generate.model
-    model = resolve_generator(config.generate.model_copy(update={"model": name}), workspace)
+    model = resolve_generator(config.generate.with_model(name), workspace)
     if model.directory is None:
         raise ConfigError(f"{name} cannot be fine-tuned: it has no weights here", hint=f"set {kind}.base to path:DIR")
     return model
@@ -57,14 +51,7 @@ def base_of(config: Config, workspace: Workspace, kind: Kind) -> Generator:
 
 def fingerprint(config: Config, workspace: Workspace, name: str, kind: Kind) -> str:
     """64 hex digits over everything that decides the weights: examples, base and parameters."""
-    hashes = []
-    for file in (TRAIN, HELD_OUT):
-        path = examples_folder(workspace, name) / file
-        if not path.exists():
-            raise InputError(
-                f"there is no {path}", hint=f"make it with: python -m pipelines.examples --model {name} --kind {kind}"
-            )
-        hashes.append(file_sha256(path))
+    hashes = hashes_of(examples_folder(workspace, name), f"python -m pipelines.examples --model {name} --kind {kind}")
     params = section_of(config, kind).model_dump(exclude=JUDGING | DATA)
     base = base_of(config, workspace, kind)
     return digest("tune 1", kind, *hashes, base.revision, canonical_json(params)).hex()
@@ -86,39 +73,21 @@ def run(
     began = time.perf_counter()
     settings, base = section_of(config, kind), base_of(config, workspace, kind)
     made_of = fingerprint(config, workspace, name, kind)
-    target = model_folder(workspace, name)
-    known = read_facts(target)
-    if known is not None and known.fingerprint == made_of:
-        shutil.rmtree(checkpoints_folder(workspace, name, made_of), ignore_errors=True)  # of a kill after the last step
-        return FinetuneReport(target, False, known, time.perf_counter() - began)
-    place = checkpoints_folder(workspace, name, made_of)
-    make_room(base.directory, place)
-    try:
-        from pipelines.tune.trainer import train  # torch
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"training needs {error.name}", hint="pip install 'snapdex[train]'") from error
+    if (known := already_made(workspace, name, made_of)) is not None:
+        return known
 
-    files = (examples_folder(workspace, name) / file for file in (TRAIN, HELD_OUT))
-    examples, held_out = (list(read_examples(path)) for path in files)
-    trained = train(
-        base, examples, held_out, settings, config.generate.threads, place, log or Unlogged(), progress or Silent()
-    )
-    facts = Facts(
-        name=name,
-        fingerprint=made_of,
-        base=base.name,
-        base_revision=base.revision,
-        parameters=settings.model_dump(mode="json"),
-        pairs=trained.examples,
-        steps=trained.steps,
-        best_step=trained.best_step,
-        history=trained.history,
-        seconds=round(trained.seconds, 1),
-    )
-    _name_base(trained.directory, base)
-    put(trained.directory, target, facts)
-    shutil.rmtree(place)
-    return FinetuneReport(target, True, facts, time.perf_counter() - began)
+    with training_libraries():
+        from pipelines.tune.trainer import train
+
+    def training(place: Path) -> "Trained":
+        files = (examples_folder(workspace, name) / file for file in (TRAIN, HELD_OUT))
+        examples, held_out = (list(read_examples(path)) for path in files)
+        threads = config.generate.threads
+        trained = train(base, examples, held_out, settings, threads, place, log or Unlogged(), progress or Silent())
+        _name_base(trained.directory, base)
+        return trained
+
+    return make(workspace, name, made_of, base, settings.model_dump(mode="json"), training, began=began)
 
 
 def _name_base(made: Path, base: Generator) -> None:
