@@ -102,6 +102,14 @@ class SearchConfig(Section):
     cache: int = Field(1000, ge=0)  # answers that an open reader remembers; 0: none
 
 
+class AskConfig(Section):
+    """How questions are answered."""
+
+    context_tokens: int = Field(3000, gt=0)  # of passages that a model is shown
+    hops: int = Field(1, ge=1, le=5)  # steps that a model splits a question into, at most; 1: none
+    alone_above: float = Field(0.0, le=0)  # mean log probability from which a model answers without search; 0: never
+
+
 class GateConfig(Section):
     golden: str = ""  # path of a golden set, from the workspace; empty: no gate
     metric: Literal[
@@ -260,6 +268,7 @@ class Config(Section):
     embed: EmbedConfig = EmbedConfig()
     generate: GenerateConfig = GenerateConfig()
     search: SearchConfig = SearchConfig()
+    ask: AskConfig = AskConfig()
     gate: GateConfig = GateConfig()
     pairs: PairsConfig = PairsConfig()
     finetune: FinetuneConfig = FinetuneConfig()

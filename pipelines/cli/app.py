@@ -27,6 +27,7 @@ COMMANDS = {  # command: module; a module is imported when one of its commands i
     "chunks": "chunks",
     "quarantine": "ingest",
     "search": "search",
+    "ask": "ask",
     "eval": "evaluate",
     "gate": "evaluate",
     "compare": "compare",
@@ -168,6 +169,7 @@ def cli() -> None:
     snapdex run                     bring the index up to date with its sources and publish a new version
     snapdex plan                    show what that would do
     snapdex search "how do I ..."   find, with citations
+    snapdex ask "how do I ..."      answer, with citations, or say that there is no answer
     snapdex log                     the versions
     snapdex rollback                go back to the version before
     """

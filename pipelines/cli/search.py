@@ -60,7 +60,7 @@ def search(
             k=k,
             at=at,
             mode=mode,
-            filter=dict(map(_filter, filters)),
+            filter=dict(map(metadata, filters)),
             exact=exact,
             fusion=fusion,
             mmr=mmr or None,
@@ -83,7 +83,8 @@ def search(
         click.echo(f"{result.index} v{result.version} {result.snapshot[:12]} · {result.mode}")
 
 
-def _filter(text: str) -> tuple[str, Any]:
+def metadata(text: str) -> tuple[str, Any]:
+    """A filter as it is typed, KEY=VALUE."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise click.UsageError(f"--filter {text!r} is not KEY=VALUE")

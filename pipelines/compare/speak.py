@@ -1,17 +1,17 @@
 """A model that answers the questions in one way or another, and what that took."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pipelines.ask.passages import REFUSAL, within
 from pipelines.compare.answers import Answered, Retrieved, System, spread
-from pipelines.compare.prompts import REFUSAL, after_examples, after_sources, asked, within
+from pipelines.compare.prompts import after_examples, after_sources, asked
 from pipelines.compare.questions import Question, worth
 from pipelines.compare.retrieve import Found, is_relevant
 from pipelines.config import Config
 from pipelines.examples import Chat
-from pipelines.generate import Completion, Conversation, LanguageModel
+from pipelines.generate import Completion, Conversation, LanguageModel, counters
 from pipelines.models import Generator
-from pipelines.models.tokens import ESTIMATE
 from pipelines.progress import Progress
 
 TIMED = 50  # questions that a model which runs here answers alone, for its latency
@@ -33,7 +33,7 @@ class Speaker:
         self._model, self._loaded, self._config = model, loaded, config
         self._instructions = instructions
         self._room = model.window - config.generate.max_tokens if model.window else 0
-        self._count, self._length = self._counters()
+        self._count, self._length = counters(loaded)
 
     def alone(self, name: str, questions: Sequence[Question], progress: Progress) -> System:
         """Without help; with its confidence, where the model tells."""
@@ -118,23 +118,6 @@ class Speaker:
     def _is_too_long(self, conversation: Conversation) -> bool:
         return bool(self._room) and self._length(conversation) > self._room
 
-    def _counters(self) -> tuple[Callable[[str], int], Callable[[Conversation], int]]:
-        """Tokens of a text and of a conversation; at a server an upper estimate."""
-        if self._model.kind != "folder":
-            return _estimated, lambda conversation: sum(_estimated(each.content) for each in conversation)
-        from pipelines.generate.local import LocalModel
-
-        loaded = self._loaded
-        assert isinstance(loaded, LocalModel)
-        return (
-            lambda text: len(loaded.text_ids(text)),
-            lambda conversation: len(loaded.prompt_ids(conversation)),
-        )
-
 
 def _is_asked(prompt: Prompt) -> bool:
     return prompt.retrieved is None or not prompt.retrieved.abstained
-
-
-def _estimated(text: str) -> int:
-    return sum(1 for _ in ESTIMATE.finditer(text))

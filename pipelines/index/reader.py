@@ -20,6 +20,7 @@ from pipelines.index.search import Result, coverage, plain, search
 from pipelines.models import Reranker, resolve_model, resolve_reranker
 
 UNLEARNED_WEIGHT = 0.5  # of the dense score, for a version without a golden set of some size
+Similarities = Callable[[str, Sequence[str]], list[float]]  # of a query with each text, cosine
 QueryEncoder = Callable[[str, Version], Sequence[float]]  # a query, and the version that it goes to
 
 
@@ -125,6 +126,26 @@ class Reader:
         with translated_errors():
             version = get_version(self.connection, get_index(self.connection, self.name), at or "active")
             return coverage(self.connection, self.name, plain(query), at=version.number)
+
+    def version(self, at: str | int | None = None) -> Version:
+        """The active version, or the one that `at` names."""
+        with translated_errors():
+            return get_version(self.connection, get_index(self.connection, self.name), at or "active")
+
+    def similarities(self, version: Version) -> Similarities | None:
+        """By the embedding model of the version; None where that is at a server, where each would be a request."""
+        from pipelines.embed import encode_passages, encode_query
+
+        config = with_model_of(version, self.config, self._home)
+        if resolve_model(config.embed, self._home).kind == "endpoint":
+            return None
+
+        def similar(query: str, texts: Sequence[str]) -> list[float]:
+            vectors = encode_passages(config, self._home, texts)
+            found: list[float] = (vectors @ encode_query(config, self._home, plain(query))).tolist()
+            return found
+
+        return similar
 
     def _reranker(self) -> Reranker:
         """Resolved once: what the name means does not change while the reader is open."""

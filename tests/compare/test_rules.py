@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.ask.passages import within
 from pipelines.compare.answers import Answered, Retrieved, System, difference, expense
 from pipelines.compare.failures import failure_of
 from pipelines.compare.page import page
-from pipelines.compare.prompts import after_sources, within
+from pipelines.compare.prompts import after_sources
 from pipelines.compare.questions import Question, has_content, questions_of, worth
 from pipelines.compare.recommend import BOTH, FEW_SHOT, PROMPT, RAG, TUNED, recommend
 from pipelines.compare.speculative import UNSURE, Pair, best_threshold, curve, halves, speculate

@@ -1,0 +1,77 @@
+"""The sentences of a text as ranges of it, so that a quotation is a slice and nothing is rewritten."""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+_BLOCK = re.compile(  # an empty line; before items, quotations and headings; before and after rows of a table
+    r"\n\s*\n|\n(?=\s*(?:[-*+•>#]|\d+[.)]) |\s*\||[^\n]* \| )|(?<=\|)\n"
+)
+_HEADING = re.compile(r"\s*#{1,6} [^\n]*(?:\n|$)")
+_WIDE = "\u3002\uff01\uff1f"  # what ends a sentence in Chinese and Japanese, with no space after it
+_END = re.compile(rf"[.!?\u2026{_WIDE}][\"')\]\u201d\u2019]*(?:\s+|(?<=[{_WIDE}])|$)")
+_SHORT = re.compile(
+    r"(?:^|[\s(])(?:[A-Za-z]|pp|e\.g|i\.e|cf|vs|etc|al|Mrs?|Ms|Dr|Prof|St|Nos?|Fig|Inc|Corp|Ltd|Co|approx)\.$"
+)
+_WORD = re.compile(r"\w+(?:[.,:/-]\w+)*")
+NEGATIONS = frozenset({"not", "no", "never", "none", "without", "cannot"})
+_STOP = frozenset(  # not the negations: they change what is said
+    re.findall(
+        r"\w+",
+        """a about after all an and any are as at be been before but by can could did do does for from had has have how
+        i if in into is it its may me more most much must my of on one or our shall should so some such than that the
+        their them then there these they this to under up was we were what when where which who whom whose why will
+        with would you your""",
+    )
+)
+
+
+def sentences_of(text: str) -> Iterator[tuple[int, int]]:
+    """(start, end) of each sentence in order, without white space around it. List items, table rows and headings are
+    sentences of their own; a line break within a paragraph ends none."""
+    start = 0
+    for block in [*_BLOCK.finditer(text), None]:
+        end = block.start() if block else len(text)
+        yield from _in_block(text, start, end)
+        start = block.end() if block else end
+
+
+def _in_block(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    if (heading := _HEADING.match(text, start, end)) is not None:
+        yield from _stripped(text, start, heading.end())
+        start = heading.end()
+    for match in _END.finditer(text, start, end):
+        if match.end() < end and (text[match.end()].islower() or _SHORT.search(text[start : match.start() + 1])):
+            continue
+        yield from _stripped(text, start, match.end())
+        start = match.end()
+    yield from _stripped(text, start, end)
+
+
+def _stripped(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    part = text[start:end]
+    left, right = len(part) - len(part.lstrip()), len(part.rstrip())
+    if left < right:
+        yield start + left, start + right
+
+
+def words_of(text: str) -> list[str]:
+    """Words that carry meaning, as they are compared: folded, without plural endings. Numbers stay whole: 1.5, 10-Q."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return [_stem(word) for word in _WORD.findall(folded) if word not in _STOP]
+
+
+def is_number(word: str) -> bool:
+    """Whether a word has a digit: 30, 10-Q, v2."""
+    return any(character.isdigit() for character in word)
+
+
+def _stem(word: str) -> str:
+    """What most inflected forms of an English word have in common; enough to compare, not to read."""
+    if len(word) < 5 or not word.isalpha():
+        return word
+    for ending in ("ations", "ation", "ings", "ing", "ers", "er", "ed", "es", "s", "ly"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            word = word[: -len(ending)]
+            break
+    return word[:-1] if word[-1] in "yie" and len(word) > 3 else word

@@ -1,0 +1,106 @@
+"""A citation holds, or it is not there."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.ask.cite import UNSUPPORTED, cite, quoted
+from pipelines.ask.conflicts import conflicts_among
+from pipelines.ask.extract import best_quotes
+from tests.ask.hits import passages
+
+SHOWN = passages(
+    "The standby may lag by 16 MiB. Patroni refuses to promote one that is further behind.",
+    "Refunds above 50 euros need a second person. Support pays the rest at once.",
+)
+
+
+def marks(text: str) -> list[str]:
+    return re.findall(r"\[(\d+|\?)\]", text)
+
+
+def test_a_sentence_keeps_the_marker_that_holds() -> None:
+    found = cite("A standby may lag by 16 MiB [1].", SHOWN)
+    assert found.text == "A standby may lag by 16 MiB [1]."
+    (citation,) = found.citations
+    assert (citation.marker, citation.document, citation.quote) == ("1", "1.md", "The standby may lag by 16 MiB.")
+    assert (citation.start, citation.end) == (100, 130)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("A standby may lag by 64 MiB [1].", ["?"]),  # another number
+        ("A standby may lag by 16 MiB [2].", ["1"]),  # the wrong source: the right one is found
+        ("A standby may lag by 16 MiB [7].", ["1"]),  # no such source
+        ("A standby may lag by 16 MiB.", ["1"]),  # none named
+        ("A standby may not lag by 16 MiB [1].", ["?"]),  # the opposite
+        ("Patroni was written in Berlin by volunteers [1].", ["?"]),
+        ('The page says "a standby must never be promoted" [1].', ["?"]),  # a quotation that is none
+        (
+            "A standby may lag by 16 MiB. [1] Refunds above 50 euros need a second person [2]. So be it.",
+            ["1", "2", "?"],
+        ),
+        ("Refunds above 50 euros need a second person [1, 2].", ["2"]),
+        ("Refunds above 50 euros need a second person [1][2].", ["2"]),
+        (
+            "Support pays at once unless refunds are above 50 euros: these need a second person [2].",
+            ["2"],
+        ),  # two of them
+    ],
+)
+def test_what_is_not_said_is_marked(said: str, expected: list[str]) -> None:
+    found = cite(said, SHOWN)
+    assert marks(found.text) == expected
+    assert [each.supported for each in found.sentences] == [mark != UNSUPPORTED.strip("[]") for mark in expected]
+
+
+def test_the_layout_of_an_answer_stays() -> None:
+    said = "Two things:\n\n- a standby may lag by 16 MiB [1]\n- refunds above 50 euros need a second person [2]"
+    assert cite(said, SHOWN).text == said.replace("things:", "things: [?]")
+
+
+texts = st.text(alphabet=st.sampled_from(list("ab 1.!?\n|[]\"'é")), max_size=60)
+
+
+@given(texts, st.lists(texts, max_size=3))
+def test_every_quote_is_a_slice_and_every_marker_has_one(said: str, shown: list[str]) -> None:
+    of = passages(*shown)
+    found = cite(said, of)
+    by_marker = {each.marker: each.hit for each in of}
+    for citation in found.citations:
+        text = by_marker[citation.marker].text
+        assert citation.quote and text[citation.start - 100 : citation.end - 100] == citation.quote
+    cited = {citation.marker for citation in found.citations}
+    assert cited == {marker for sentence in found.sentences for marker in sentence.markers}
+
+
+@given(st.text(alphabet=st.sampled_from(list("ab 1.?")), min_size=1, max_size=20), st.lists(texts, max_size=4))
+def test_an_extract_is_made_of_slices(question: str, shown: list[str]) -> None:
+    found = quoted(best_quotes(question, passages(*shown)))
+    assert all(sentence.supported for sentence in found.sentences)
+    for citation in found.citations:
+        assert citation.quote in shown[int(citation.marker) - 1]
+        assert " ".join(citation.quote.split()) in found.text
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "contradict"),
+    [
+        ("The limit for refunds is 50 euros.", "The limit for refunds is 80 euros.", True),
+        ("The limit for refunds is 50 euros.", "The limit for refunds is 50 euros.", False),
+        ("Refunds are paid to the card.", "Refunds are not paid to the card.", True),
+        ("The limit for refunds is 50 euros.", "Refunds go to the bank within 3 days, and letters go by post.", False),
+        ("Refunds | 1 | 2 | 3 | 4 |", "Refunds | 5 | 6 | 7 | 8 |", False),  # rows of tables differ by right
+    ],
+)
+def test_documents_that_contradict_each_other_are_told(one: str, other: str, contradict: bool) -> None:
+    found = conflicts_among("What is the limit for refunds?", passages(one, other))
+    assert [each.markers for each in found] == ([("1", "2")] if contradict else [])
+
+
+def test_the_sentence_that_answers_comes_first() -> None:
+    quotes = best_quotes("How much may a standby lag?", SHOWN)
+    assert quotes[0].text == "The standby may lag by 16 MiB."
