@@ -16,7 +16,7 @@ same functions for a schedule, `dvc.yaml` calls them as `python -m pipelines.<st
     index/         Postgres: schema, build and seal, publish and roll back, search, history
     evaluate/      retrieval quality on a golden set, and the gate       cli/         the `snapdex` command
     ask/           answers with citations, by a model or in quotations
-    quality.py     what a version is worth: its search, scored
+    quality.py     what a version is worth: its search, scored           readers.py   open readers for threads
 
 Fine-tuning, which begins and ends with the index:
 

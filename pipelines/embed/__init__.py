@@ -10,8 +10,10 @@ embedded again. A run costs what the revisions cost that are not in the manifest
 - `rerank.py`: a query and a passage read together
 """
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -52,6 +54,9 @@ __all__ = [
 STEP_CHUNKS = 128  # chunks between two looks at the clock, and what a failing encoder can spoil
 FLUSH_CHUNKS = 16_384
 FLUSH_SECONDS = 60.0  # of encoding: what kill -9 or a power failure can cost
+
+# Kept weights serve one thread at a time: two would load them twice, and share a tokenizer that is not made for it.
+_KEPT = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -132,18 +137,21 @@ def encode_query(config: Config, workspace: Workspace, text: str) -> NDArray[np.
 def encode_queries(config: Config, workspace: Workspace, texts: Sequence[str]) -> NDArray[np.float32]:
     """[n, d], as `encode_query` for each; together they take much less time."""
     model = resolve_model(config.embed, workspace)
-    return checked(_ready_encoder(model, config.embed).encode_queries(texts), len(texts), model.dimension)
+    with _ready_encoder(model, config.embed) as encoder:
+        return checked(encoder.encode_queries(texts), len(texts), model.dimension)
 
 
 def encode_passages(config: Config, workspace: Workspace, texts: Sequence[str]) -> NDArray[np.float32]:
     """[n, d], in the space of this configuration's model; nothing is stored. Weights stay in memory."""
     model = resolve_model(config.embed, workspace)
-    return checked(_ready_encoder(model, config.embed).encode(texts), len(texts), model.dimension)
+    with _ready_encoder(model, config.embed) as encoder:
+        return checked(encoder.encode(texts), len(texts), model.dimension)
 
 
 def score_pairs(model: Reranker, query: str, passages: Sequence[str]) -> list[float]:
     """How well each passage answers the query, 0 to 1, read by a cross-encoder. Weights stay in memory."""
-    return _kept_cross_encoder(model).scores(query, passages)
+    with _KEPT:
+        return _kept_cross_encoder(model).scores(query, passages)
 
 
 @lru_cache(maxsize=1)
@@ -153,8 +161,13 @@ def _kept_cross_encoder(model: Reranker) -> "CrossEncoder":
     return CrossEncoder(model)
 
 
-def _ready_encoder(model: EmbeddingModel, config: EmbedConfig) -> Encoder:
-    return _kept_encoder(model, config) if model.kind == "folder" else load_encoder(model, config)
+@contextmanager
+def _ready_encoder(model: EmbeddingModel, config: EmbedConfig) -> Iterator[Encoder]:
+    if model.kind != "folder":
+        yield load_encoder(model, config)
+        return
+    with _KEPT:
+        yield _kept_encoder(model, config)
 
 
 @lru_cache(maxsize=2)  # the gate asks two versions, which may have two models

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from pipelines.config import Config, load_config
 from pipelines.errors import ConfigError
 from pipelines.files import Workspace
@@ -146,6 +148,14 @@ class Reader:
             return found
 
         return similar
+
+    def is_alive(self) -> bool:
+        """Whether the server still answers on this connection, which may have broken unnoticed."""
+        try:
+            self.connection.execute("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def _reranker(self) -> Reranker:
         """Resolved once: what the name means does not change while the reader is open."""

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -358,3 +359,27 @@ def test_a_terminated_command_keeps_what_was_finished(workspace: Workspace) -> N
     finished = len(set(vectors(workspace, config).keys()))
     assert 2 * embed.STEP_CHUNKS <= finished < len(texts)
     assert embed.missing_chunks(config, workspace) == len(texts) - finished
+
+
+def test_threads_load_kept_weights_once_and_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that answers several readers at a time has one model in memory."""
+    loads, inside = [], []
+
+    class Slow:
+        def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            inside.append(1)
+            time.sleep(0.01)
+            assert inside.pop() and not inside
+            return np.ones((len(texts), 384), np.float32)
+
+    def load(model: object, config: object) -> Slow:
+        loads.append(model)
+        time.sleep(0.05)
+        return Slow()
+
+    embed._kept_encoder.cache_clear()
+    monkeypatch.setattr(embed, "load_encoder", load)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda text: embed.encode_query(Config(), Workspace(tmp_path), text), "abcdefgh"))
+    embed._kept_encoder.cache_clear()
+    assert (len(found), len(loads)) == (8, 1)
