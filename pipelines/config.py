@@ -283,6 +283,10 @@ class Config(Section):
     language_models: dict[Annotated[str, Field(pattern=MODEL_NAME)], LanguageModel] = {}  # likewise
     schedules: list[Schedule] = []
 
+    def with_index(self, name: str) -> Self:
+        """The same parameters for another index."""
+        return self.model_copy(update={"index": self.index.model_copy(update={"name": name})})
+
     def with_model(self, name: str) -> Self:
         """The same parameters with another `embed.model`."""
         return self.model_copy(update={"embed": self.embed.with_model(name)})

@@ -8,6 +8,7 @@ with Readers(config, workspace, size=4) as readers:
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -15,7 +16,7 @@ from pipelines.config import Config
 from pipelines.errors import ServiceUnavailable
 from pipelines.files import Workspace
 from pipelines.index.db import translated_errors
-from pipelines.index.reader import QueryEncoder, Reader, open_index
+from pipelines.index.reader import QueryEncoder, Reader, open_index, parameters_in, workspace_at
 
 
 class Readers:
@@ -105,6 +106,13 @@ class Readers:
                 self._idle.append((reader, stack))
                 return
         _discard(reader, stack)
+
+
+def open_readers(index: str | None = None, *, workspace: Path | None = None) -> Readers:
+    """Readers of the index and the workspace that `open_index` would take."""
+    home = workspace_at(workspace)
+    config = parameters_in(home)
+    return Readers(config if index is None else config.with_index(index), home)
 
 
 def _discard(reader: Reader, stack: ExitStack) -> None:

@@ -81,7 +81,7 @@ class Reader:
         query = plain(query)
         with translated_errors():
             index = get_index(self.connection, self.name)
-            version = get_version(self.connection, index, at or "active")
+            version = get_version(self.connection, index, _named(at))
             maintained = last_maintenance(self.connection, index) if settings.cache else 0
         mode, weight = self._mode(asked, fusion, version)
         k = settings.k if k is None else k
@@ -126,7 +126,7 @@ class Reader:
     def coverage(self, query: str, *, at: str | int | None = None) -> float:
         """The share of the query's weight in words that one chunk has: 0 to 1."""
         with translated_errors():
-            version = get_version(self.connection, get_index(self.connection, self.name), at or "active")
+            version = get_version(self.connection, get_index(self.connection, self.name), _named(at))
             return coverage(self.connection, self.name, plain(query), at=version.number)
 
     def version(self, at: str | int | None = None) -> Version:
@@ -173,6 +173,11 @@ class Reader:
         return {0.0: "lexical", 1.0: "dense"}.get(learned, mode) if alone else mode, learned
 
 
+def _named(at: str | int | None) -> str | int:
+    """What a caller calls a version; any text may come from a program, and 0 is no version."""
+    return "active" if at is None or at == "" else plain(at) if isinstance(at, str) else at
+
+
 def reranked(result: Result, model: Reranker, k: int) -> Result:
     """The k hits that the model likes best, with its scores; equal ones stay in order."""
     from pipelines.embed import score_pairs
@@ -198,6 +203,23 @@ def with_model_of(version: Version, config: Config, home: Workspace) -> Config:
     return changed
 
 
+def workspace_at(directory: Path | None) -> Workspace:
+    """The workspace in a directory; default: `SNAPDEX_HOME`, or here."""
+    return Workspace((directory or Path(os.environ.get("SNAPDEX_HOME") or ".")).resolve())
+
+
+def parameters_in(home: Workspace) -> Config:
+    """The parameters of a workspace. Raises `ConfigError` where it is none, and no database is named instead."""
+    if home.params.exists():
+        return load_config(home.params)
+    if not os.environ.get("SNAPDEX_DATABASE_URL"):
+        raise ConfigError(
+            f"{home.root} is not a workspace: it has no params.yaml",
+            hint="set SNAPDEX_HOME to a workspace, or SNAPDEX_DATABASE_URL to its database",
+        )
+    return Config()
+
+
 @contextmanager
 def open_index(
     name: str | None = None,
@@ -213,13 +235,8 @@ def open_index(
     whether searches go to the retrieval log as the parameters say; by default not those of who brings parameters of
     its own, such as an evaluation.
     """
-    home = Workspace((workspace or Path(os.environ.get("SNAPDEX_HOME") or ".")).resolve())
-    if config is None and not home.params.exists() and not os.environ.get("SNAPDEX_DATABASE_URL"):
-        raise ConfigError(
-            f"{home.root} is not a workspace: it has no params.yaml",
-            hint="set SNAPDEX_HOME to a workspace, or SNAPDEX_DATABASE_URL to its database",
-        )
-    settings = config or (load_config(home.params) if home.params.exists() else Config())
+    home = workspace_at(workspace)
+    settings = config or parameters_in(home)
 
     def with_model(query: str, version: Version) -> Sequence[float]:
         from pipelines.embed import encode_query  # a stage imports another here alone: a reader needs its models

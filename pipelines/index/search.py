@@ -53,6 +53,12 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    def lineage(self, hit: Hit) -> dict[str, Any]:
+        """Everything about a hit but its text, for programs that take a text and facts about it."""
+        of_hit = ("document", "section", "page", "chunk", "start", "end", "score", "content_sha256", "metadata")
+        about = {"index": self.index, "version": self.version, "snapshot": self.snapshot}
+        return {name: getattr(hit, name) for name in of_hit} | about
+
 
 def search(
     connection: Connection,

@@ -3,7 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from pipelines import erase
+from pipelines.errors import NotFoundError
 from pipelines.index import Reader, Version, open_index
 from tests.index.state import State
 
@@ -69,3 +72,13 @@ def test_erase_reaches_a_warm_reader(state: State) -> None:
         assert len(opened.search(QUERY).hits) == 2
         erase.erase(state.config, state.workspace, "secret.md")
         assert [hit.document for hit in opened.search(QUERY).hits] == ["gate.md"]
+
+
+def test_what_no_version_is_called_is_not_found(state: State) -> None:
+    """Names come from programs too: 0 is not the active version, and no character is an error of ours."""
+    state.write({"gate.md": "The gate opens at six.\n"}).run()
+    with reader(state) as (opened, _):
+        for name in (0, -1, 10**30, "v0", "a\0b", "\ud800", "%"):
+            with pytest.raises(NotFoundError):
+                opened.search(QUERY, at=name)
+        assert opened.search(QUERY, at="active").version == opened.search(QUERY, at=None).version == 1
