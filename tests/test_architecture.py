@@ -32,8 +32,21 @@ ONLY_IN = {  # heavy dependency: the only places that may import it
     "click": ("pipelines.cli",),
     "rich": ("pipelines.cli",),
     "dvc": ("pipelines.record",),
+    "mcp": ("pipelines.mcp",),
+    "langchain_core": ("pipelines.langchain",),
+    "llama_index": ("pipelines.llamaindex",),
 }
-HEAVY = ("torch", "unstructured", "prefect", "dvc", "mlflow", "sentence_transformers")
+HEAVY = (
+    "torch",
+    "unstructured",
+    "prefect",
+    "dvc",
+    "mlflow",
+    "sentence_transformers",
+    "langchain_core",
+    "llama_index",
+    "mcp",
+)
 LOADS_LIBRARIES = {
     "pipelines.finetune.loop",
     "pipelines.finetune.trainer",
@@ -160,7 +173,11 @@ def test_importing_does_no_work(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", ["pipelines.index", "pipelines.ingest", "pipelines.tracking", "pipelines.cli.app", "pipelines.cli.ingest"]
+    "module",
+    [
+        *("pipelines.index", "pipelines.ingest", "pipelines.readers", "pipelines.tracking"),
+        *("pipelines.cli.app", "pipelines.cli.ingest", "pipelines.cli.mcp"),
+    ],
 )
 def test_importing_is_light(module):
     program = f"import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"

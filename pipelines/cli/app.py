@@ -28,6 +28,7 @@ COMMANDS = {  # command: module; a module is imported when one of its commands i
     "quarantine": "ingest",
     "search": "search",
     "ask": "ask",
+    "mcp": "mcp",
     "eval": "evaluate",
     "gate": "evaluate",
     "compare": "compare",
