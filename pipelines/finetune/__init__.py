@@ -18,27 +18,25 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipelines.config import Config
 from pipelines.errors import ConfigError, InputError
 from pipelines.failpoints import failpoint
 from pipelines.files import Workspace, file_sha256, sync_directory
-from pipelines.finetune.facts import FILE, Facts, read_facts, write_facts
+from pipelines.finetune.facts import FILE, Facts, Trained, read_facts, write_facts
 from pipelines.finetune.log import Log, Unlogged
 from pipelines.model import canonical_json, digest
 from pipelines.models import EmbeddingModel, Generator, resolve_model, resolve_reranker
 from pipelines.pairs import HELD_OUT, TRAIN, check_for, pairs_folder, read_pairs, refuse
 from pipelines.progress import Progress, Silent
 
-if TYPE_CHECKING:
-    from pipelines.finetune.loop import Trained  # torch
-
 __all__ = [
     "FILE",
     "Facts",
     "FinetuneReport",
     "Log",
+    "Trained",
     "already_made",
     "base_of",
     "fingerprint",
@@ -115,7 +113,7 @@ def run(
     with training_libraries():
         from pipelines.finetune.trainer import train
 
-    def training(place: Path) -> "Trained":
+    def training(place: Path) -> Trained:
         pairs, held_out = (list(read_pairs(file)) for file in files)
         return train(base, pairs, held_out, config, workspace, place, log or Unlogged(), progress or Silent())
 
@@ -156,7 +154,7 @@ def make(
     made_of: str,
     base: EmbeddingModel | Generator,
     parameters: Mapping[str, Any],
-    train: "Callable[[Path], Trained]",
+    train: Callable[[Path], Trained],
     *,
     began: float,
 ) -> FinetuneReport:
@@ -208,10 +206,12 @@ def _put(made: Path, target: Path, facts: Facts) -> None:
 
 
 def _make_room(base: Path | None, place: Path) -> None:
-    """Make the directory of the checkpoints. Raises `InputError` where the disk is too full for the model `base`."""
-    assert base is not None
+    """Make the directory of the checkpoints. Raises `InputError` where the disk is too full for the model `base`.
+
+    base: None for one at a server.
+    """
     place.mkdir(parents=True, exist_ok=True)
-    needed = ROOM * sum(path.stat().st_size for path in base.rglob("*.safetensors"))
+    needed = ROOM * sum(path.stat().st_size for path in base.rglob("*.safetensors")) if base else 0
     free = shutil.disk_usage(place).free
     if free < needed:
         raise InputError(

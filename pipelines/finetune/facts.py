@@ -28,6 +28,18 @@ class Facts:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Trained:
+    """The model lies in `directory`; `learned`: rows; `history`: metrics on what was held out by step."""
+
+    directory: Path
+    learned: int
+    steps: int
+    best_step: int
+    history: dict[str, dict[str, float]]
+    seconds: float
+
+
 def write_facts(directory: Path, facts: Facts) -> None:
     atomic_write(directory / FILE, json.dumps(dataclasses.asdict(facts), indent=1, sort_keys=True) + "\n")
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from transformers.utils import logging
 from pipelines.config import BehaviourConfig, FinetuneConfig
 from pipelines.failpoints import failpoint
 from pipelines.finetune.checkpoints import last_whole, mark_whole
+from pipelines.finetune.facts import Trained
 from pipelines.finetune.log import Log
 from pipelines.progress import Progress
 
@@ -20,18 +20,6 @@ LOGGED = 50  # times that the loss is logged
 TOLD = {name: name for name in ("loss", "learning_rate", "grad_norm")}
 
 Settings = FinetuneConfig | BehaviourConfig
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The model lies in `directory`; `learned`: rows; `history`: metrics on what was held out by step."""
-
-    directory: Path
-    learned: int
-    steps: int
-    best_step: int
-    history: dict[str, dict[str, float]]
-    seconds: float
 
 
 def set_up(settings: Settings, threads: int) -> None:

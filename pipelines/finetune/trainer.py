@@ -21,6 +21,7 @@ from sentence_transformers.sentence_transformer import evaluation, losses
 from pipelines.config import Config, FinetuneConfig
 from pipelines.files import Workspace
 from pipelines.finetune import loop
+from pipelines.finetune.facts import Trained
 from pipelines.finetune.log import Log
 from pipelines.models import EmbeddingModel
 from pipelines.pairs import Pair
@@ -41,7 +42,7 @@ def train(
     place: Path,
     log: Log,
     progress: Progress,
-) -> loop.Trained:
+) -> Trained:
     """Train from `base`, or go on from the last whole checkpoint in `place`."""
     began = time.perf_counter()
     settings = config.finetune

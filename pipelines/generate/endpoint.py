@@ -22,7 +22,7 @@ class EndpointModel:
 
     def __init__(self, model: Generator, config: GenerateConfig, **more: Any) -> None:
         url = base_url(config.endpoint)
-        self._model = model.name.partition(":")[2]
+        self._model = model.at_server
         self._config = config
         # OpenAI has renamed the key, and its newer models refuse the old one; other servers know the old one.
         self._limit = "max_completion_tokens" if url == OPENAI else "max_tokens"

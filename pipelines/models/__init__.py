@@ -7,6 +7,7 @@
 - `folder.py`: a directory of a model: refused if unsafe, hashed, described
 - `reranker.py`: cross-encoders, which score a query and a passage together
 - `generator.py`: language models, which write (loaded by `pipelines.generate`)
+- `hosted.py`: one that was fine-tuned at a server and stays there
 - `tokens.py`: counting tokens
 - `service.py`: any server with OpenAI's API; `endpoint.py`: its embeddings
 """

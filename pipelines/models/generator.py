@@ -19,6 +19,7 @@ from pipelines.models.folder import (
     window,
     writing_files,
 )
+from pipelines.models.hosted import HOSTED, read_hosted
 from pipelines.models.resolve import named_folder, pinned
 
 KEY = "generate.model"
@@ -35,6 +36,12 @@ class Generator:
     window: int = 0  # tokens of a conversation and what is written to it; 0: a server knows
     directory: Path | None = None  # of the whole model; of an adapter, of its base
     adapter: Path | None = None
+    hosted: str = ""  # what a server calls it, where `name` names a directory that says so
+
+    @property
+    def at_server(self) -> str:
+        """What a server calls the model, of one at an endpoint."""
+        return self.hosted or self.name.partition(":")[2]
 
     @property
     def tokenizer(self) -> Path | None:
@@ -50,14 +57,17 @@ def resolve_generator(config: GenerateConfig, workspace: Workspace) -> Generator
     """
     form, _, rest = config.model.partition(":")
     if form == "openai" and rest:
-        return Generator(config.model, "endpoint", digest("generator at an endpoint 1", rest).hex())
+        return Generator(config.model, "endpoint", _revision_at_server(rest))
     name = pinned(config.model, KEY)
-    directory = named_folder(name, workspace, markers=["config.json", ADAPTER], key=KEY)
+    directory = named_folder(name, workspace, markers=["config.json", ADAPTER, HOSTED], key=KEY)
     if directory is None:
         what = f"{KEY} {config.model!r} is not known" if config.model else "there is no model that writes"
         raise ConfigError(what, hint=f"set {KEY}; forms: {FORMS}")
     if (directory / ADAPTER).is_file():
         return _adapted(name, workspace, directory)
+    if (directory / HOSTED).is_file():
+        model = read_hosted(directory).model
+        return Generator(name, "endpoint", _revision_at_server(model), hosted=model)
     check_causal(directory)
     return Generator(name, "folder", _revision(workspace, directory), _window(directory), directory)
 
@@ -88,6 +98,10 @@ def _base(workspace: Workspace, adapter: Path) -> Path:
             hint="set base_model_name_or_path there: path:DIR, hf:NAME@COMMIT",
         )
     return found
+
+
+def _revision_at_server(model: str) -> str:
+    return digest("generator at an endpoint 1", model).hex()
 
 
 def _revision(workspace: Workspace, directory: Path) -> str:

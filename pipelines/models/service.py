@@ -7,10 +7,11 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
@@ -24,11 +25,19 @@ ATTEMPTS = 6
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 60.0
 TIMEOUT_SECONDS = 60.0
+SHOWN = 300  # characters of what a server says about a failure
 
 
 def base_url(endpoint: str) -> str:
     """What a section's `endpoint` means, which may be nothing."""
     return (endpoint or os.environ.get("OPENAI_BASE_URL") or OPENAI).rstrip("/")
+
+
+def without_password(url: str) -> str:
+    """The URL as it can be shown."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
 
 
 def key_for(url: str, section: str) -> str:
@@ -49,6 +58,11 @@ class Purpose:
     gives: str  # such as `embeddings`
     model: str
     refusal_hint: str
+    model_key: str = ""  # the parameter that names the model; empty: `model` of the section
+
+    @property
+    def names_model(self) -> str:
+        return self.model_key or f"{self.section}.model"
 
 
 @dataclass(frozen=True)
@@ -81,9 +95,7 @@ class Service:
         self._lock = threading.Lock()
         self._closed = False
         self._client: httpx.Client | None = None
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-        self.shown = f"{parts.scheme}://{parts.hostname}{port}{parts.path}"  # without a password in the URL
+        self.shown = without_password(url)
 
     def __enter__(self) -> Self:
         return self
@@ -98,20 +110,46 @@ class Service:
         if client is not None:
             client.close()
 
-    def post(self, path: str, body: dict[str, Any]) -> Any:
+    def get(self, path: str, **query: str | int) -> Any:
+        """The decoded answer. Raises what `post` raises."""
+        return self._answered(lambda client: client.get(f"{self._url}{path}", params=query))[1]
+
+    def post(self, path: str, body: dict[str, Any], *, made: Callable[[], Any] | None = None) -> Any:
         """The decoded answer, after as many attempts as it takes and is sensible.
+
+        made: of a request that makes something that must not be made twice, looks for it, and is asked before every
+        attempt: what it finds is the answer. An attempt whose answer was lost may have made it.
 
         Raises `ServiceUnavailable` when the server does not get well in time, `ConfigError` when it does not know the
         key or the model, `InputError` when it refuses the request.
         """
-        return self._answered(path, body)[1]
+        return self._answered(lambda client: client.post(f"{self._url}{path}", json=body), made=made)[1]
+
+    def upload(
+        self, path: str, file: Path, name: str, fields: Mapping[str, str], *, made: Callable[[], Any] | None = None
+    ) -> Any:
+        """`post` of a form with a file. name: what the server shall call the file."""
+
+        def send(client: "httpx.Client") -> "httpx.Response":
+            with file.open("rb") as data:
+                form = {"file": (name, data, "application/jsonl")}
+                return client.post(f"{self._url}{path}", data=dict(fields), files=form)
+
+        return self._answered(send, made=made)[1]
 
     @contextmanager
     def lines(self, path: str, body: dict[str, Any]) -> Iterator[Iterator[str]]:
         """The lines of an answer as they come. Raises what `post` raises; one that is cut off is not asked again."""
         import httpx
 
-        response, _ = self._answered(path, body, stream=True)
+        def send(client: "httpx.Client") -> "httpx.Response":
+            response = client.send(client.build_request("POST", f"{self._url}{path}", json=body), stream=True)
+            if not response.is_success:
+                response.read()
+            return response
+
+        response, _ = self._answered(send, stream=True)
+        assert response is not None
         try:
             yield response.iter_lines()
         except httpx.RequestError as error:
@@ -122,7 +160,7 @@ class Service:
     def wrong(self, what: str) -> IntegrityError:
         return IntegrityError(
             f"{self.shown} answered with {what}; nothing of it was stored",
-            hint=f"check the server and {self._purpose.section}.model",
+            hint=f"check the server and {self._purpose.names_model}",
         )
 
     def unavailable(self, reason: str) -> ServiceUnavailable:
@@ -131,8 +169,19 @@ class Service:
             hint="try again later; finished work is kept",
         )
 
-    def _answered(self, path: str, body: dict[str, Any], *, stream: bool = False) -> tuple["httpx.Response", Any]:
-        """A response with status 200, and what its JSON says, unless it is streamed."""
+    def said(self, text: str) -> str:
+        """What the server says, as it can be shown: in one line, not too long, and without the key."""
+        said = " ".join(text.split())
+        return (said.replace(self._key.value, "[key]") if self._key.value else said)[:SHOWN]
+
+    def _answered(
+        self,
+        send: "Callable[[httpx.Client], httpx.Response]",
+        *,
+        stream: bool = False,
+        made: Callable[[], Any] | None = None,
+    ) -> tuple["httpx.Response | None", Any]:
+        """A response of success, and what its JSON says, unless it is streamed; no response where `made` found it."""
         import httpx
 
         reason, pause = "", 0.0
@@ -142,17 +191,17 @@ class Service:
             if attempt and self._closed:
                 reason = "it was closed"
                 break
+            if made is not None and (there := made()) is not None:
+                return None, there
             self._wait_for_turn()
             pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**attempt) * (0.5 + self._chance())
             client = self._opened()
             try:
-                response = client.send(client.build_request("POST", f"{self._url}{path}", json=body), stream=stream)
-                if stream and response.status_code != 200:
-                    response.read()
+                response = send(client)
             except httpx.RequestError as error:
                 reason = type(error).__name__
                 continue
-            if response.status_code == 200:
+            if response.is_success:
                 try:
                     return response, None if stream else response.json()
                 except ValueError:
@@ -195,12 +244,10 @@ class Service:
         if status == 404 or status < 400:
             return ConfigError(
                 f"{self.shown} has no {purpose.gives} of {purpose.model!r}: status {status}",
-                hint=f"check {purpose.section}.endpoint and {purpose.section}.model",
+                hint=f"check {purpose.section}.endpoint and {purpose.names_model}",
             )
-        said = " ".join(response.text.split())
-        if self._key.value:
-            said = said.replace(self._key.value, "[key]")
-        return InputError(f"{self.shown} refuses the request: status {status}: {said[:300]}", hint=purpose.refusal_hint)
+        said = self.said(response.text)
+        return InputError(f"{self.shown} refuses the request: status {status}: {said}", hint=purpose.refusal_hint)
 
 
 def _retry_after_seconds(value: str | None) -> float | None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.models.folder import check_folder, shaping_files
-from pipelines.tracking.saved_causal import save_causal
+from pipelines.models.hosted import HOSTED
+from pipelines.tracking.saved_causal import save_causal, save_hosted
 
 PINNED = ("sentence-transformers", "transformers", "torch")
 WRITING = ("transformers", "torch", "accelerate")  # what a language model needs
@@ -26,6 +27,9 @@ def save(directory: Path, loaded: Any, target: Path, requirements: Sequence[str]
 
     Raises `InputError` for a directory that Snapdex would refuse to open.
     """
+    if (directory / HOSTED).is_file():
+        save_hosted(directory, target)
+        return
     if not (directory / "modules.json").is_file():
         save_causal(directory, target, list(requirements or pinned_requirements(WRITING)))
         return

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.models.folder import ADAPTER, adapter_files, check_adapter, check_causal, read_json, writing_files
+from pipelines.models.hosted import HOSTED, read_hosted
 
 INNER, TOKENIZER = "model", "components/tokenizer"
 
@@ -55,6 +56,20 @@ def save_causal(directory: Path, target: Path, requirements: Sequence[str]) -> N
     (target / "requirements.txt").write_text("\n".join(requirements) + "\n", "utf-8")
     _mlflow_conda_env(path=str(target / "conda.yaml"), additional_pip_deps=list(requirements))
     _PythonEnv.current().to_yaml(str(target / "python_env.yaml"))
+
+
+def save_hosted(directory: Path, target: Path) -> None:
+    """Make `target`: an MLflow model with a flavour of our own, which says what a server calls the model.
+
+    Raises `InputError` for a directory that does not say so.
+    """
+    from mlflow.models import Model
+
+    found = read_hosted(directory)
+    _copy(directory, [HOSTED], target / INNER)
+    model = Model()
+    model.add_flavor("snapdex", model=found.model, endpoint=found.endpoint, model_binary=INNER)
+    model.save(str(target / "MLmodel"))
 
 
 def _copy(directory: Path, names: Sequence[str], target: Path) -> None:

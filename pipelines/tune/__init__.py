@@ -25,7 +25,7 @@ from pipelines.models.folder import ADAPTER
 from pipelines.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from pipelines.finetune.loop import Trained  # torch
+    from pipelines.finetune.facts import Trained
 
 __all__ = ["base_of", "fingerprint", "run"]
 

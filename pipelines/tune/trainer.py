@@ -24,6 +24,7 @@ from pipelines.errors import ConfigError, InputError
 from pipelines.examples import Chat, Example, Messages, Preference
 from pipelines.examples.rows import plain
 from pipelines.finetune import loop
+from pipelines.finetune.facts import Trained
 from pipelines.finetune.log import Log
 from pipelines.generate.local import open_weights
 from pipelines.models import Generator
@@ -50,7 +51,7 @@ def train(
     place: Path,
     log: Log,
     progress: Progress,
-) -> loop.Trained:
+) -> Trained:
     """Train from `base`, or go on from the last whole checkpoint in `place`. threads: 0 for what PyTorch chooses."""
     began = time.perf_counter()
     loop.set_up(settings, threads)
