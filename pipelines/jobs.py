@@ -121,7 +121,8 @@ def parameters(config: Config, workspace: Workspace, name: str, kind: Kind) -> M
         told |= {f"pairs.{key}": value for key, value in config.pairs.model_dump().items()}
         return {**told, "base": base.name, "base_revision": base.revision, "serving": serving.name}
     begun, serves = tune.base_of(config, workspace, kind), evaluate_behaviour.serving_of(config, workspace, kind)
-    told = {f"{kind}.{key}": value for key, value in section_of(config, kind, name).model_dump().items()}
+    settings = section_of(config, kind, name).model_dump(exclude=tune.unused(begun))
+    told = {f"{kind}.{key}": value for key, value in settings.items()}
     return {**told, "base": begun.name, "base_revision": begun.revision, "serving": serves.name}
 
 

@@ -36,7 +36,8 @@ def main(stage: str, run: Callable[..., Report], *, does: str, kinds: Sequence[s
     except SnapdexError as error:
         sys.stderr.write(f"error: {error}\nhint: {error.hint}\n")
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        sys.stderr.write(f"error: {error or 'interrupted'}\n")
         return 130
     sys.stdout.write(json.dumps(report.to_json(), ensure_ascii=False) + "\n")
     return 0

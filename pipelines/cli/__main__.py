@@ -44,8 +44,8 @@ def run(arguments: list[str]) -> int:
         return _say(error.format_message(), f"{where} --help", 2)
     except click.ClickException as error:
         return _say(error.format_message(), "snapdex --help", 2)
-    except (KeyboardInterrupt, click.Abort):
-        return _say("interrupted", GOES_ON, 130)
+    except (KeyboardInterrupt, click.Abort) as error:
+        return _say(str(error) or "interrupted", GOES_ON, 130)
     except Terminated:
         return _say("terminated", GOES_ON, 128 + signal.SIGTERM)
     except OSError as error:

@@ -143,8 +143,10 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise click.Abort from None  # click itself would print an empty line, and an error has two lines
+        except KeyboardInterrupt as error:
+            raise click.Abort(
+                str(error)
+            ) from None  # click itself would print an empty line, and an error has two lines
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -126,10 +126,11 @@ def sft(settings: Settings, model: str, dry_run: bool) -> None:
     """Fine-tune a language model on chats, and register it if it behaves better.
 
     For behaviour: a format, a tone, constraints, when to refuse. What a model shall know belongs into an index instead.
-    The chats of sft.data (or of MODEL in language_models) are checked and divided; the model named by sft.base learns
-    from one part, with LoRA by default. Both models then answer the prompts of the other part: sft.metric decides, and
-    what was unlearned can refuse it. The model lies in data/models/MODEL, and in MLflow's registry where
-    MLFLOW_TRACKING_URI says where that is. Interrupted, the same command goes on. Exit 7 if it is not better.
+    The chats of sft.data (or of MODEL in language_models) are checked and divided; the model named by sft.base
+    learns from one part: here, with LoRA by default, or as openai:MODEL at its server. Both models then answer the
+    prompts of the other part: sft.metric decides, and what was unlearned can refuse it. The model lies in
+    data/models/MODEL, and in MLflow's registry where MLFLOW_TRACKING_URI says where that is. Interrupted, the same
+    command goes on. Exit 7 if it is not better.
 
     \b
     snapdex finetune check chats.jsonl

@@ -23,6 +23,7 @@ ELSEWHERE = {
     "record.": "tests/acceptance/test_record.py",
     "erase.": "tests/index/test_erase.py",
     "finetune.": "tests/training/test_finetune.py",
+    "hosted.": "tests/behaviour/test_hosted.py",
     "track.": "tests/tracking/test_replay.py",
 }
 
