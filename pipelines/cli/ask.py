@@ -33,7 +33,7 @@ def ask(
     \b
     snapdex ask "how long may a standby lag behind before it is not promoted?"
     snapdex ask "what is the refund limit?" --at v2 --filter 'document=policies/*'
-    snapdex ask "who approves a refund?" --set generate.model=openai:gpt-5-mini
+    snapdex ask "who approves a refund?" --set generate.model=openai:gpt-6-luna
     """
     from pipelines.ask import Answer, Answerer
     from pipelines.index import open_index

@@ -70,7 +70,7 @@ def compare(
     a fine-tuned model alone and with it; say what each is worth and costs, why answers are wrong, and what to do.
 
     \b
-    snapdex compare --golden data/golden/sample.jsonl --set generate.model=openai:gpt-5-mini
+    snapdex compare --golden data/golden/sample.jsonl --set generate.model=openai:gpt-6-luna
     snapdex compare --golden golden.jsonl --examples chats.jsonl --tuned path:data/models/house
     snapdex compare --golden golden.jsonl --changes weekly --citations --latency 2 --volume 50000
     """

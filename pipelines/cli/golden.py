@@ -87,7 +87,7 @@ def draft(settings: Settings, file: Path, count: int, model: str | None, version
 
     \b
     snapdex golden draft drafts.jsonl -n 50
-    snapdex golden draft drafts.jsonl -n 50 --model openai:gpt-5-mini
+    snapdex golden draft drafts.jsonl -n 50 --model openai:gpt-6-luna
     """
     from pipelines.evaluate.draft import add, choose_passages, from_headings
     from pipelines.generate import LEAST_WORDS

@@ -132,7 +132,7 @@ class Reader:
     def version(self, at: str | int | None = None) -> Version:
         """The active version, or the one that `at` names."""
         with translated_errors():
-            return get_version(self.connection, get_index(self.connection, self.name), at or "active")
+            return get_version(self.connection, get_index(self.connection, self.name), _named(at))
 
     def similarities(self, version: Version) -> Similarities | None:
         """By the embedding model of the version; None where that is at a server, where each would be a request."""
