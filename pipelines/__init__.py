@@ -15,7 +15,7 @@ same functions for a schedule, `dvc.yaml` calls them as `python -m pipelines.<st
     collect/ parse/ chunk/ embed/      documents to vectors, each keyed by content and insert-only
     index/         Postgres: schema, build and seal, publish and roll back, search, history
     evaluate/      retrieval quality on a golden set, and the gate       cli/         the `snapdex` command
-    ask/           answers with citations, by a model or in quotations
+    ask/           answers with citations, by a model or in quotations; evaluate_answers/ scores them
     quality.py     what a version is worth: its search, scored           readers.py   open readers for threads
 
 Fine-tuning, which begins and ends with the index:

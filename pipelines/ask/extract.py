@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from pipelines.ask.passages import Passage
 from pipelines.ask.sentences import sentences_of, words_of
@@ -13,17 +13,19 @@ READ = 5  # passages
 COMPARED = 8  # sentences that the embedding model reads, the most promising by their words
 MOST = 3  # sentences of an answer
 CLOSE = 0.85  # of the best score, from which another sentence is given, too
-FEWEST_WORDS = 2  # below, a sentence is a heading or the head of a table
-SIMILARITY, RANK, SECTION = 1.0, 0.2, 0.5  # weights beside the words' own: measured on SQuAD, docs/ask.md
+FEWEST_WORDS, SHORT_WORDS = 3, 2  # below, a text is a heading; fewer are enough for one that ends as sentences do
+SIMILARITY, RANK = 1.0, 0.2  # weights beside that of the words: measured on SQuAD, docs/ask.md
+ABOVE = 0.5  # of the words of the section and of the head of the table
 
 
 @dataclass(frozen=True)
 class Quote:
-    """A slice of a passage's text, from `start` to `end`."""
+    """A slice of a passage's text, from `start` to `end`. `head`: of a row of a table, what its columns are."""
 
     passage: Passage
     start: int
     end: int
+    head: str = ""
     score: float = 0.0
 
     @property
@@ -34,19 +36,36 @@ class Quote:
 def best_quotes(question: str, passages: Sequence[Passage], similarities: Similarities | None = None) -> list[Quote]:
     """The sentences that answer best, best first: by the question's words in them, rare ones more; by similarity of
     meaning, where an embedding model is at hand; and by the rank of their passage. None where nothing was read."""
-    quotes = [
-        Quote(passage, start, end)
-        for passage in passages[:READ]
-        for start, end in sentences_of(passage.hit.text)
-        if len(words_of(passage.hit.text[start:end])) >= FEWEST_WORDS
-    ]
-    scored = _by_words(question, quotes)
+    scored = _by_words(question, [quote for passage in passages[:READ] for quote in quotes_of(passage)])
     if similarities and scored:
         scored = sorted(scored, key=_score, reverse=True)[:COMPARED]
         found = similarities(question, [quote.text for quote in scored])
         scored = [_raised(quote, SIMILARITY * value) for quote, value in zip(scored, found, strict=True)]
     ranked = sorted(scored, key=_score, reverse=True)
     return [quote for quote in ranked if quote.score >= CLOSE * ranked[0].score][:MOST]
+
+
+def quotes_of(passage: Passage) -> Iterator[Quote]:
+    """What can be an answer: every sentence that says something, but no heading and no head of a table."""
+    text, head, in_table = passage.hit.text, "", False
+    ranges = list(sentences_of(text))
+    for place, (start, end) in enumerate(ranges):
+        said = text[start:end]
+        follows = place + 1 < len(ranges) and _is_row(text[slice(*ranges[place + 1])])
+        if _is_row(said) and not in_table and follows:
+            head, in_table = said, True
+            continue
+        in_table = _is_row(said)
+        if _says(said) and said.lstrip("# ") not in passage.hit.section:
+            yield Quote(passage, start, end, head if in_table else "")
+
+
+def _is_row(text: str) -> bool:
+    return " | " in text or text.startswith("|")
+
+
+def _says(text: str) -> bool:
+    return len(words_of(text)) >= (SHORT_WORDS if text.endswith((".", "!", "?")) else FEWEST_WORDS)
 
 
 def _by_words(question: str, quotes: Sequence[Quote]) -> list[Quote]:
@@ -56,16 +75,15 @@ def _by_words(question: str, quotes: Sequence[Quote]) -> list[Quote]:
     whole = sum(weights.values()) or 1.0
     scored = []
     for quote, words in zip(quotes, texts, strict=True):
-        above = set(words_of(" ".join(quote.passage.hit.section)))
-        found = sum(
-            weight * (1.0 if word in words else SECTION) for word, weight in weights.items() if word in words | above
-        )
+        above = set(words_of(" ".join([*quote.passage.hit.section, quote.head]))) - words
+        found = sum(weights[word] for word in weights.keys() & words)
+        found += ABOVE * sum(weights[word] for word in weights.keys() & above)
         scored.append(_raised(quote, found / whole + RANK / int(quote.passage.marker)))
     return scored
 
 
 def _raised(quote: Quote, by: float) -> Quote:
-    return Quote(quote.passage, quote.start, quote.end, quote.score + by)
+    return replace(quote, score=quote.score + by)
 
 
 def _score(quote: Quote) -> float:

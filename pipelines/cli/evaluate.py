@@ -35,6 +35,10 @@ _SPLIT = click.option("--split", default="test", show_default=True, help="Of a B
 @click.option("--against", metavar="V", help="Also evaluate this version, and compare query by query.")
 @click.option("--worst", type=click.IntRange(0), default=5, show_default=True, help="How many queries to show.")
 @click.option("--queries", "with_queries", is_flag=True, help="With --json: every query and what was returned.")
+@click.option("--answers", is_flag=True, help="Also ask each question as `snapdex ask` does, and score the answers.")
+@click.option(
+    "--judge", default="", metavar="MODEL", help="With --answers: a model that reads them, as generate.model."
+)
 @click.option(
     "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it as a page, too."
 )
@@ -47,6 +51,8 @@ def evaluate(
     against: str | None,
     worst: int,
     with_queries: bool,
+    answers: bool,
+    judge: str,
     html: Path | None,
 ) -> None:
     """Measure how well search in version V (default: the active one) finds what the golden set expects.
@@ -55,7 +61,12 @@ def evaluate(
     snapdex eval --golden data/golden/sample.jsonl
     snapdex eval v3 --golden scifact/ --set search.mode=dense
     snapdex eval v7 --against active --golden golden.jsonl --html v7.html
+    snapdex eval --golden golden.jsonl --answers --set generate.model=path:data/models/helpdesk
     """
+    if judge and not answers:
+        raise click.UsageError("--judge reads answers: add --answers")
+    from pipelines import evaluate_answers
+    from pipelines.cli.answers import answers_json, print_answers
     from pipelines.evaluate import compare, read_golden
     from pipelines.evaluate.page import page
     from pipelines.files import atomic_write
@@ -71,6 +82,11 @@ def evaluate(
     with settings.progress() as progress:
         found = evaluate_version(config, workspace, queries, measured.number, progress=progress)
         before = evaluate_version(config, workspace, queries, other.number, progress=progress) if other else None
+        said = (
+            evaluate_answers.run(config, workspace, queries, measured.number, judge=judge, progress=progress)
+            if answers
+            else None
+        )
     compared = compare(before, found, metric) if before else None
     if html:
         subject = subject_of(config, measured, golden)
@@ -83,6 +99,8 @@ def evaluate(
         shown |= {"metrics": found.metrics, "confidence": found.confidence, "missing_documents": missing}
         if with_queries:
             shown["per_query"] = [asdict(each) for each in found.worst_first(metric)]
+        if said:
+            shown["answers"] = answers_json(said, with_queries=with_queries)
         if other and compared:
             shown["against"] = {"version": other.number, **_as_json(compared)}
         emit_json(shown)
@@ -97,6 +115,8 @@ def evaluate(
     if other and compared:
         _print_comparison(other.number, compared)
     _print_worst(found, metric, worst)
+    if said:
+        print_answers(said, worst)
 
 
 def _as_json(compared: "Comparison") -> dict[str, Any]:

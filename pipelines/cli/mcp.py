@@ -10,8 +10,8 @@ from pipelines.cli.app import Settings, common
 def mcp(settings: Settings) -> None:
     """Answer a client of the Model Context Protocol on stdin and stdout until it hangs up.
 
-    Its tools, search and versions, only read. Clients start this command themselves; docs/doors.md shows what to write
-    into their configuration.
+    Its tools, search, ask and versions, only read. Clients start this command themselves; docs/doors.md shows what to
+    write into their configuration.
 
     \b
     snapdex mcp --home /srv/handbook

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import ParamSpec, TypeVar
 
+from pipelines.ask import Answerer
 from pipelines.config import Config
 from pipelines.errors import ConfigError, SnapdexError
 from pipelines.files import Workspace
@@ -38,12 +39,12 @@ def serve(config: Config, workspace: Workspace) -> None:
 
     def run() -> None:
         try:
-            server_of(readers).run("stdio")
+            server_of(readers, answerer).run("stdio")
         except* BrokenPipeError:  # the client hung up before it had its answer
             pass
         ended_well.set()
 
-    with Readers(config, workspace) as readers:
+    with Readers(config, workspace) as readers, Answerer(config, workspace) as answerer:
         # In a thread, so that a signal ends the program: asyncio would wait for the next line of the client.
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
@@ -52,12 +53,12 @@ def serve(config: Config, workspace: Workspace) -> None:
         raise RuntimeError("the MCP server ended by the error above")
 
 
-def server_of(readers: Readers) -> MCPServer[None]:
+def server_of(readers: Readers, answerer: Answerer) -> MCPServer[None]:
     """The server; nothing is connected to before a tool is called."""
     server: MCPServer[None] = MCPServer(
         "snapdex", instructions=INSTRUCTIONS, version=version("snapdex"), log_level="WARNING"
     )
-    for tool in tools(readers):
+    for tool in tools(readers, answerer):
         server.add_tool(_told(tool), description=inspect.getdoc(tool), annotations=_READS)
     return server
 

@@ -104,3 +104,9 @@ def test_documents_that_contradict_each_other_are_told(one: str, other: str, con
 def test_the_sentence_that_answers_comes_first() -> None:
     quotes = best_quotes("How much may a standby lag?", SHOWN)
     assert quotes[0].text == "The standby may lag by 16 MiB."
+
+
+def test_a_row_of_a_table_is_found_by_the_heads_of_its_columns_and_no_head_is_an_answer() -> None:
+    table = "| Service | gRPC port | Owner |\n|---|---|---|\n| tallyman | 9150 | billing |\n| booker | 9151 | sales |"
+    quotes = best_quotes("What is the gRPC port of tallyman?", passages(table))
+    assert quotes[0].text == "| tallyman | 9150 | billing |"
