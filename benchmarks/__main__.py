@@ -21,6 +21,7 @@ NAMES = (
     "aborted",
     "abstain",
     "filings",
+    "ask",
     "scifact",
     "encode",
     "behaviour",

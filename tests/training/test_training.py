@@ -1,6 +1,8 @@
 """From judgements to what readers get: trained, registered, promoted, published, and taken back."""
 
 import json
+import re
+import subprocess
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from tests.index.state import State
 from tests.tracking.client import client_of
 from tests.training.world import SETTINGS, make_world
 
+DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "finetuning.md"
 Command = Callable[..., tuple[dict[str, Any] | None, str]]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -90,6 +93,25 @@ def nearest(world: State, query: str, at: str) -> str:
         return reader.search(query, at=at, mode="dense", k=1).hits[0].document
 
 
+def committed(root: Path) -> str:
+    """The commit of a workspace under git."""
+    for words in (["init", "-q"], ["add", "params.yaml"], ["commit", "-qm", "Parameters"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words], cwd=root, check=True)
+    return subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=root, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def ways_of_the_documentation(commit: str) -> Iterator[tuple[str, Any]]:
+    """What the lines of docs/finetuning.md that begin with `mlflow.` find, by where they lead from."""
+    import mlflow
+
+    for start, line in re.findall(
+        r"^\| ([^|]+) \| [^|]+ \| `(mlflow\.[^`]+)`", DOCUMENTATION.read_text("utf-8"), re.MULTILINE
+    ):
+        yield start, eval(line.replace("...", commit).replace('"2"', '"1"'), {"mlflow": mlflow})
+
+
 def vectors(world: State) -> list[int]:
     """How many there are in each space."""
     with world.connect() as connection:
@@ -103,6 +125,7 @@ def vectors(world: State) -> list[int]:
 def test_a_better_model_is_promoted_published_and_taken_back_and_a_worse_one_is_not(
     world: State, mlflow: Any, command: Command
 ) -> None:
+    commit = committed(world.root)
     report = train(world)
     assert report["passed"]
     assert report["tracking"]["promotion"]["promoted"]
@@ -128,6 +151,9 @@ def test_a_better_model_is_promoted_published_and_taken_back_and_a_worse_one_is_
     assert (published["version"], published["published"], published["gate"]["outcome"]) == (2, True, "pass")
     assert (published["parsed"], published["embedded"]) == (0, 220)  # only vectors are new
     assert vectors(world) == [220, 220]
+    told = dict(ways_of_the_documentation(commit))
+    assert list(told["a commit"].run_id) == [run.info.run_id] == [told["a model version"]]
+    assert run.data.tags["git_commit"] == commit and run.data.tags["snapdex.snapshot"] == world.version(1).snapshot
     question = json.loads((world.root / "golden.jsonl").read_text("utf-8").splitlines()[0])["question"]
     assert [version.model.partition(":")[0] for version in world.versions()] == ["path", "mlflow"]
     assert world.version("active").model == "mlflow:handbook@1"  # a number, whatever the champion will be
