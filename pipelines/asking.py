@@ -25,7 +25,8 @@ def asking(config: Config, workspace: Workspace, texts: Sequence[str]) -> Iterat
     def encode(text: str, of: index.Version) -> Sequence[float]:
         if not vectors:
             plainly = sorted({plain(each) for each in texts})
-            found = encode_queries(with_model_of(of, config, workspace), workspace, plainly)
+            changed, model = with_model_of(of, config, workspace)
+            found = encode_queries(changed, workspace, plainly, model=model)
             vectors.update(zip(plainly, found.tolist(), strict=True))
         return vectors[text]
 

@@ -6,7 +6,7 @@ with Readers(config, workspace, size=4) as readers:
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from typing import Self
 from pipelines.config import Config
 from pipelines.errors import ServiceUnavailable
 from pipelines.files import Workspace
-from pipelines.index.db import translated_errors
+from pipelines.index.db import Connection, translated_errors
 from pipelines.index.reader import QueryEncoder, Reader, open_index, parameters_in, workspace_at
 
 
@@ -34,13 +34,15 @@ class Readers:
         size: int = 4,
         wait_seconds: float = 30.0,
         encode: QueryEncoder | None = None,
+        connect: Callable[[], Connection] | None = None,
     ) -> None:
-        """`size`: connections at most. `encode`: as for `open_index`; it is called from several threads."""
+        """`size`: connections at most. `encode`, `connect`: as for `open_index`; called from several threads."""
         self._config = config
         self._workspace = workspace
         self._size = size
         self._wait_seconds = wait_seconds
         self._encode = encode
+        self._connect = connect
         self._free = threading.BoundedSemaphore(size)
         self._lock = threading.Lock()  # over the next two
         self._idle: list[tuple[Reader, ExitStack]] = []  # the last one used comes first: it remembers most answers
@@ -96,7 +98,13 @@ class Readers:
             _discard(reader, stack)
         with ExitStack() as opening:
             reader = opening.enter_context(
-                open_index(workspace=self._workspace.root, config=self._config, encode=self._encode, log=True)
+                open_index(
+                    workspace=self._workspace.root,
+                    config=self._config,
+                    encode=self._encode,
+                    log=True,
+                    connect=self._connect,
+                )
             )
             return reader, opening.pop_all()
 

@@ -10,8 +10,10 @@ from pipelines.cli.app import Settings, common
 from pipelines.cli.output import emit_json, safe, table
 from pipelines.errors import IntegrityError
 from pipelines.index import connect, database_url, migrate
-from pipelines.index.catalog import Index, Version, get_index, get_version, versions
+from pipelines.index.catalog import Index, get_index, get_version, versions
 from pipelines.index.db import Connection, translated_errors
+from pipelines.index.history import diff as compare
+from pipelines.index.history import diff_facts, documents_of, version_facts
 
 
 @contextmanager
@@ -20,28 +22,6 @@ def opened(settings: Settings) -> Iterator[tuple[Connection, Index]]:
     with connect(database_url(settings.workspace)) as connection, translated_errors():
         migrate(connection)
         yield connection, get_index(connection, settings.config.index.name)
-
-
-def as_json(version: Version) -> dict[str, Any]:
-    return {
-        "version": version.number,
-        "snapshot": version.snapshot,
-        "parent": version.parent,
-        "created_at": version.created_at,
-        "active": version.active,
-        "tags": version.tags,
-        "documents": version.documents,
-        "chunks": version.chunks,
-        "space": {"model": version.model, "revision": version.model_revision, "dimension": version.dimension},
-        "recipe": version.recipe,
-        "metrics": version.metrics,
-        "calibration": version.calibration,
-        "gate": version.gate,
-        "git_commit": version.git_commit,
-        "dvc_md5": version.dvc_md5,
-        "prefect_run": version.prefect_run,
-        "mlflow_run": version.mlflow_run,
-    }
 
 
 @click.command(short_help="The versions, newest first.")
@@ -59,7 +39,7 @@ def log(settings: Settings, moves: bool) -> None:
     with opened(settings) as (connection, index):
         found: list[Any] = all_moves(connection, index.name) if moves else versions(connection, index)
     if settings.json:
-        emit_json(found if moves else [as_json(version) for version in found])
+        emit_json(found if moves else [version_facts(version) for version in found])
     elif moves:
         table(
             [
@@ -103,12 +83,10 @@ def show(settings: Settings, version: str, with_documents: bool) -> None:
 
     V is v3, 3, a tag, active, or the beginning of a snapshot id.
     """
-    from pipelines.index.history import documents_of
-
     with opened(settings) as (connection, index):
         found = get_version(connection, index, version)
         documents = documents_of(connection, index, found) if with_documents else []
-    facts = as_json(found) | {"report": found.report}
+    facts = version_facts(found) | {"report": found.report}
     if with_documents:
         facts["document_list"] = [
             {"document": d.uri, "content_sha256": d.content_sha256, "media_type": d.media_type} for d in documents
@@ -140,19 +118,11 @@ def diff(settings: Settings, before: str, after: str) -> None:
     snapdex diff v1 v2
     snapdex diff v1
     """
-    from pipelines.index.history import diff as compare
-
     with opened(settings) as (connection, index):
         a, b = (get_version(connection, index, each).number for each in (before, after))
         changes, added, removed = compare(connection, index, a, b)
     if settings.json:
-        documents = {
-            "added": changes.added,
-            "removed": changes.removed,
-            "modified": changes.modified,
-            "renamed": changes.renamed,
-        }
-        emit_json({"from": a, "to": b, "documents": documents, "chunks": {"added": added, "removed": removed}})
+        emit_json(diff_facts(a, b, changes, added, removed))
         return
     for sign, uris in (("+", changes.added), ("~", changes.modified), ("-", changes.removed)):
         for uri in uris:

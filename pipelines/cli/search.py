@@ -3,10 +3,10 @@
 from typing import Any
 
 import click
-import yaml
 
 from pipelines.cli.app import Settings, common
 from pipelines.cli.output import emit_json, excerpt, safe
+from pipelines.errors import InputError
 
 
 @click.command(short_help="Retrieve with citations.")
@@ -85,11 +85,9 @@ def search(
 
 def metadata(text: str) -> tuple[str, Any]:
     """A filter as it is typed, KEY=VALUE."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise click.UsageError(f"--filter {text!r} is not KEY=VALUE")
+    from pipelines.index.search import filter_of
+
     try:
-        parsed = yaml.safe_load(value) if key != "document" else value
-    except yaml.YAMLError:
-        parsed = value  # a text that YAML reads as something unfinished
-    return key, parsed if isinstance(parsed, str | int | float | bool) else value
+        return filter_of(text)
+    except InputError as error:
+        raise click.UsageError(f"--filter {error}") from None

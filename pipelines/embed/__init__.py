@@ -128,22 +128,31 @@ def missing_chunks(config: Config, workspace: Workspace, *, recompute: bool = Fa
     return sum(len(group.missing) for group in groups(work, set()))
 
 
-def encode_query(config: Config, workspace: Workspace, text: str) -> NDArray[np.float32]:
-    """[d], in the space of this configuration's model. Weights stay in memory: the next query is much faster."""
-    vector: NDArray[np.float32] = encode_queries(config, workspace, [text])[0]
+def encode_query(
+    config: Config, workspace: Workspace, text: str, *, model: EmbeddingModel | None = None
+) -> NDArray[np.float32]:
+    """[d], in the space of this configuration's model. Weights stay in memory: the next query is much faster.
+
+    `model`: what the configuration means, from who has resolved it already; that takes as long as embedding.
+    """
+    vector: NDArray[np.float32] = encode_queries(config, workspace, [text], model=model)[0]
     return vector
 
 
-def encode_queries(config: Config, workspace: Workspace, texts: Sequence[str]) -> NDArray[np.float32]:
+def encode_queries(
+    config: Config, workspace: Workspace, texts: Sequence[str], *, model: EmbeddingModel | None = None
+) -> NDArray[np.float32]:
     """[n, d], as `encode_query` for each; together they take much less time."""
-    model = resolve_model(config.embed, workspace)
+    model = model or resolve_model(config.embed, workspace)
     with _ready_encoder(model, config.embed) as encoder:
         return checked(encoder.encode_queries(texts), len(texts), model.dimension)
 
 
-def encode_passages(config: Config, workspace: Workspace, texts: Sequence[str]) -> NDArray[np.float32]:
+def encode_passages(
+    config: Config, workspace: Workspace, texts: Sequence[str], *, model: EmbeddingModel | None = None
+) -> NDArray[np.float32]:
     """[n, d], in the space of this configuration's model; nothing is stored. Weights stay in memory."""
-    model = resolve_model(config.embed, workspace)
+    model = model or resolve_model(config.embed, workspace)
     with _ready_encoder(model, config.embed) as encoder:
         return checked(encoder.encode(texts), len(texts), model.dimension)
 

@@ -80,14 +80,13 @@ class Version:
     mlflow_run: str | None
 
 
-_INDEX = "SELECT id, name, language::text, average_terms, epoch, last_version, active_version FROM snapdex.index"
+# From the views, which readers may see too.
+_INDEX = "SELECT id, name, language, average_terms, epoch, last_version, active_version FROM snapdex.indexes"
 _VERSION = """
-    SELECT v.number, v.snapshot, v.parent, v.created_at, v.number IS NOT DISTINCT FROM i.active_version AS active,
-           ARRAY(SELECT t.name FROM snapdex.tag t
-                 WHERE (t.index_id, t.version) = (v.index_id, v.number) ORDER BY 1) AS tags,
-           v.documents, v.chunks, v.recipe, s.fingerprint AS space, s.model, s.revision AS model_revision, s.dimension,
-           v.report, v.metrics, v.calibration, v.gate, v.git_commit, v.dvc_md5, v.prefect_run, v.mlflow_run
-    FROM snapdex.version v JOIN snapdex.index i ON i.id = v.index_id JOIN snapdex.embedding_space s ON s.id = v.space_id
+    SELECT v.version AS number, v.snapshot, v.parent, v.created_at, v.active, v.tags, v.documents, v.chunks, v.recipe,
+           v.space, v.model, v.model_revision, v.dimension, v.report, v.metrics, v.calibration, v.gate, v.git_commit,
+           v.dvc_md5, v.prefect_run, v.mlflow_run
+    FROM snapdex.versions v
 """
 
 
@@ -192,7 +191,7 @@ def use_schema(connection: Connection, index: Index) -> None:
 def versions(connection: Connection, index: Index) -> list[Version]:
     """All versions of the index, newest first."""
     with connection.cursor(row_factory=class_row(Version)) as cursor:
-        statement = f"{_VERSION} WHERE v.index_id = %s ORDER BY v.number DESC"
+        statement = f"{_VERSION} WHERE v.index_id = %s ORDER BY v.version DESC"
         return cursor.execute(statement.encode(), [index.id]).fetchall()
 
 
@@ -225,7 +224,7 @@ def get_version(connection: Connection, index: Index, name: str | int) -> Versio
 def newest_version(connection: Connection, index: Index) -> Version | None:
     """The one whose documents are the open rows of `membership`; forget keeps it."""
     with connection.cursor(row_factory=class_row(Version)) as cursor:
-        statement = f"{_VERSION} WHERE v.index_id = %s ORDER BY v.number DESC LIMIT 1"
+        statement = f"{_VERSION} WHERE v.index_id = %s ORDER BY v.version DESC LIMIT 1"
         return cursor.execute(statement.encode(), [index.id]).fetchone()
 
 
@@ -238,9 +237,7 @@ def find_version(connection: Connection, index_name: str, name: str) -> Version 
 
 def last_maintenance(connection: Connection, index: Index) -> int:
     """Grows whenever content was taken away or brought back: an erased document changes versions that were there."""
-    row = connection.execute(
-        "SELECT coalesce(max(id), 0) FROM snapdex.maintenance WHERE index_id = %s", [index.id]
-    ).fetchone()
+    row = connection.execute("SELECT snapdex._maintained(%s)", [index.id]).fetchone()
     assert row is not None
     return int(row[0])
 
@@ -254,7 +251,7 @@ def raise_last_version(connection: Connection, index: Index, number: int) -> Non
 
 def versions_of_number(connection: Connection, index: Index, number: int) -> list[Version]:
     with connection.cursor(row_factory=class_row(Version)) as cursor:
-        statement = f"{_VERSION} WHERE v.index_id = %s AND v.number = %s"
+        statement = f"{_VERSION} WHERE v.index_id = %s AND v.version = %s"
         return cursor.execute(statement.encode(), [index.id, number]).fetchall()
 
 
@@ -262,14 +259,14 @@ def versions_named(connection: Connection, index: Index, name: str) -> list[Vers
     with connection.cursor(row_factory=class_row(Version)) as cursor:
 
         def look(condition: str, value: object) -> list[Version]:
-            statement = f"{_VERSION} WHERE v.index_id = %s AND {condition} ORDER BY v.number DESC"
+            statement = f"{_VERSION} WHERE v.index_id = %s AND {condition} ORDER BY v.version DESC"
             return cursor.execute(statement.encode(), [index.id, value]).fetchall()
 
         if name == "active":
-            return look("v.number = %s", index.active_version)
-        tagged = look("v.number = (SELECT version FROM snapdex.tag WHERE index_id = v.index_id AND name = %s)", name)
+            return look("v.version = %s", index.active_version)
+        tagged = look("%s = ANY(v.tags)", name)
         digits = name.removeprefix("v")
-        if tagged or (digits.isdecimal() and len(digits) < 10 and (numbered := look("v.number = %s", int(digits)))):
+        if tagged or (digits.isdecimal() and len(digits) < 10 and (numbered := look("v.version = %s", int(digits)))):
             return tagged or numbered
         is_prefix = len(name) >= 4 and all(digit in "0123456789abcdef" for digit in name)
         return look("v.snapshot LIKE %s", f"{name}%") if is_prefix else []

@@ -56,6 +56,25 @@ def connect(url: str) -> Connection:
         raise _connection_error(url, error) from None
 
 
+def connect_to_read(url: str, *, timeout_seconds: float) -> Connection:
+    """As `connect`, for somebody who may do no more than readers may, and whose statements end after so long.
+
+    Where the user of the URL may act as `snapdex_reader`, the session does. Elsewhere it writes nothing at all, and its
+    searches are not logged.
+    """
+    connection = connect(url)
+    right = "SET" if connection.info.server_version >= 160000 else "MEMBER"
+    with translated_errors():
+        connection.execute("SELECT set_config('statement_timeout', %s, false)", [f"{timeout_seconds * 1000:.0f}"])
+        become = (
+            "SELECT set_config('role', rolname, false) FROM pg_roles"
+            " WHERE rolname = 'snapdex_reader' AND pg_has_role(oid, %s)"
+        )
+        if connection.execute(become, [right]).fetchone() is None:
+            connection.execute("SET default_transaction_read_only = on")
+    return connection
+
+
 def _open(url: str, options: str) -> Connection:
     return psycopg.connect(
         url,

@@ -14,37 +14,48 @@ from pipelines.model import Document
 def diff(connection: Connection, index: Index, before: int, after: int) -> tuple[Changes, int, int]:
     """Documents that differ between two versions, and how many distinct chunks came and went."""
     changes = document_changes(
-        *({row["document"]: row["sha"] for row in _members(connection, index, v)} for v in (before, after))
+        *({row["document"]: row["content_sha256"] for row in _members(connection, index, v)} for v in (before, after))
     )
-    with connection.transaction():
-        use_schema(connection, index)
-        row = connection.execute(
-            """
-            WITH differing AS (  -- revisions that are in one of the two only: all other chunks are in both
-                SELECT revision_id FROM membership WHERE from_version <= %(a)s AND to_version > %(a)s
-                EXCEPT SELECT revision_id FROM membership WHERE from_version <= %(b)s AND to_version > %(b)s
-                UNION (SELECT revision_id FROM membership WHERE from_version <= %(b)s AND to_version > %(b)s
-                EXCEPT SELECT revision_id FROM membership WHERE from_version <= %(a)s AND to_version > %(a)s)),
-            chunks AS (
-                SELECT c.chunk_id,
-                    EXISTS (SELECT FROM occurrence o JOIN membership m USING (revision_id) WHERE o.chunk_id = c.chunk_id
-                            AND m.from_version <= %(a)s AND m.to_version > %(a)s) AS before,
-                    EXISTS (SELECT FROM occurrence o JOIN membership m USING (revision_id) WHERE o.chunk_id = c.chunk_id
-                            AND m.from_version <= %(b)s AND m.to_version > %(b)s) AS after
-                FROM (SELECT DISTINCT chunk_id FROM occurrence JOIN differing USING (revision_id)) c)
-            SELECT count(*) FILTER (WHERE after AND NOT before), count(*) FILTER (WHERE before AND NOT after)
-            FROM chunks
-            """,
-            {"a": before, "b": after},
-        ).fetchone()
+    row = connection.execute(
+        "SELECT added, removed FROM snapdex.changed_chunks(%s, %s, %s)", [index.name, before, after]
+    ).fetchone()
     assert row is not None
     return changes, int(row[0]), int(row[1])
+
+
+def diff_facts(before: int, after: int, changes: Changes, added: int, removed: int) -> dict[str, Any]:
+    """What `diff` found, for programs."""
+    documents = {name: getattr(changes, name) for name in ("added", "removed", "modified", "renamed")}
+    return {"from": before, "to": after, "documents": documents, "chunks": {"added": added, "removed": removed}}
+
+
+def version_facts(version: Version) -> dict[str, Any]:
+    """A version for programs: what `log` and `show` print."""
+    return {
+        "version": version.number,
+        "snapshot": version.snapshot,
+        "parent": version.parent,
+        "created_at": version.created_at,
+        "active": version.active,
+        "tags": version.tags,
+        "documents": version.documents,
+        "chunks": version.chunks,
+        "space": {"model": version.model, "revision": version.model_revision, "dimension": version.dimension},
+        "recipe": version.recipe,
+        "metrics": version.metrics,
+        "calibration": version.calibration,
+        "gate": version.gate,
+        "git_commit": version.git_commit,
+        "dvc_md5": version.dvc_md5,
+        "prefect_run": version.prefect_run,
+        "mlflow_run": version.mlflow_run,
+    }
 
 
 def documents_of(connection: Connection, index: Index, version: Version) -> list[Document]:
     """The documents of a version, by URI; sizes are not known here and 0."""
     return [
-        Document(row["document"], row["sha"], 0, row["media_type"])
+        Document(row["document"], row["content_sha256"], 0, row["media_type"])
         for row in _members(connection, index, version.number)
     ]
 
@@ -63,11 +74,5 @@ def chunks_of(connection: Connection, index: Index, version: int) -> Iterator[tu
 
 
 def _members(connection: Connection, index: Index, version: int) -> list[dict[str, Any]]:
-    with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
-        use_schema(connection, index)
-        return cursor.execute(
-            "SELECT m.document, encode(r.content_sha256, 'hex') AS sha, r.media_type FROM membership m"
-            " JOIN revision r ON r.id = m.revision_id WHERE m.from_version <= %(v)s AND m.to_version > %(v)s"
-            " ORDER BY m.document",
-            {"v": version},
-        ).fetchall()
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute("SELECT * FROM snapdex.documents(%s, %s)", [index.name, version]).fetchall()

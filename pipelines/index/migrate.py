@@ -131,10 +131,10 @@ def _grant(connection: Connection) -> None:
         """
         REVOKE ALL ON ALL FUNCTIONS IN SCHEMA snapdex FROM PUBLIC;
         GRANT USAGE ON SCHEMA snapdex TO snapdex_reader, snapdex_publisher, snapdex_writer;
-        GRANT SELECT ON snapdex.versions, snapdex.active_chunks TO snapdex_reader;
+        GRANT SELECT ON snapdex.indexes, snapdex.versions, snapdex.active_chunks TO snapdex_reader;
         GRANT EXECUTE ON FUNCTION snapdex.search, snapdex.search_lexical, snapdex.retrieve, snapdex.evidence,
-            snapdex.coverage, snapdex._abstains, snapdex._resolve, snapdex._active_chunks, snapdex.log_retrieval
-            TO snapdex_reader;
+            snapdex.coverage, snapdex._abstains, snapdex._resolve, snapdex._active_chunks, snapdex.log_retrieval,
+            snapdex.documents, snapdex.changed_chunks, snapdex._maintained TO snapdex_reader;
         GRANT snapdex_reader TO snapdex_publisher;
         GRANT EXECUTE ON FUNCTION snapdex.move_pointer TO snapdex_publisher;
         """

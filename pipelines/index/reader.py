@@ -16,10 +16,11 @@ from pipelines.config import Config, load_config
 from pipelines.errors import ConfigError
 from pipelines.files import Workspace
 from pipelines.index.catalog import Version, get_index, get_version, last_maintenance
-from pipelines.index.db import Connection, connect, database_url, translated_errors
+from pipelines.index.db import Connection, database_url, translated_errors
+from pipelines.index.db import connect as open_connection
 from pipelines.index.retrievals import RetrievalLog
 from pipelines.index.search import Result, coverage, plain, search
-from pipelines.models import Reranker, resolve_model, resolve_reranker
+from pipelines.models import EmbeddingModel, Reranker, resolve_model, resolve_reranker
 
 UNLEARNED_WEIGHT = 0.5  # of the dense score, for a version without a golden set of some size
 Similarities = Callable[[str, Sequence[str]], list[float]]  # of a query with each text, cosine
@@ -64,11 +65,13 @@ class Reader:
         mmr: bool | None = None,
         expand: str | None = None,
         rerank: bool | None = None,
+        vector: Sequence[float] | None = None,
     ) -> Result:
         """The k best chunks for `query`; defaults come from the section `search` of params.yaml.
 
         `at`: a version (`v3`, a tag, a snapshot prefix) instead of the active one. The query is embedded with the
-        model of that version, whatever params.yaml says now: a rollback brings the old model back.
+        model of that version, whatever params.yaml says now: a rollback brings the old model back. `vector`: the query
+        as that model embeds it, from who has done so already.
 
         `rerank`: let the model `search.reranker` read the best `search.rerank_depth` hits, or k where that is more, and
         put them in order; their scores are then its own, 0 to 1.
@@ -98,11 +101,13 @@ class Reader:
             "collapse": settings.collapse,
             "expand": expand or settings.expand,
         }
-        key = repr((query, asked, version.snapshot, version.calibration, maintained, options, k, reranker))
+        given = None if vector is None else tuple(vector)
+        key = repr((query, asked, version.snapshot, version.calibration, maintained, options, k, reranker, given))
         result = self._known.pop(key, None)
         began = time.monotonic()
         if result is None:
-            vector = None if asked == "lexical" else self._encode(query, version)
+            if vector is None and asked != "lexical":
+                vector = self._encode(query, version)
             began = time.monotonic()
             result = search(self.connection, self.name, query, vector=vector, **options)
             if reranker:
@@ -138,13 +143,13 @@ class Reader:
         """By the embedding model of the version; None where that is at a server, where each would be a request."""
         from pipelines.embed import encode_passages, encode_query
 
-        config = with_model_of(version, self.config, self._home)
-        if resolve_model(config.embed, self._home).kind == "endpoint":
+        config, model = with_model_of(version, self.config, self._home)
+        if model.kind == "endpoint":
             return None
 
         def similar(query: str, texts: Sequence[str]) -> list[float]:
-            vectors = encode_passages(config, self._home, texts)
-            found: list[float] = (vectors @ encode_query(config, self._home, plain(query))).tolist()
+            vectors = encode_passages(config, self._home, texts, model=model)
+            found: list[float] = (vectors @ encode_query(config, self._home, plain(query), model=model)).tolist()
             return found
 
         return similar
@@ -189,9 +194,9 @@ def reranked(result: Result, model: Reranker, k: int) -> Result:
     return replace(result, hits=hits)
 
 
-def with_model_of(version: Version, config: Config, home: Workspace) -> Config:
-    """The parameters with the model of the version. Raises `ConfigError` where this machine has another one under its
-    name: vectors of two spaces are never compared."""
+def with_model_of(version: Version, config: Config, home: Workspace) -> tuple[Config, EmbeddingModel]:
+    """The parameters with the model of the version, and that model. Raises `ConfigError` where this machine has another
+    one under its name: vectors of two spaces are never compared."""
     changed = config.with_model(version.model)
     found = resolve_model(changed.embed, home)
     if found.space != version.space:
@@ -200,7 +205,24 @@ def with_model_of(version: Version, config: Config, home: Workspace) -> Config:
             f" and {version.model} on this machine is {found.revision[:12]}",
             hint="bring that model back, or search with --mode lexical",
         )
-    return changed
+    return changed, found
+
+
+def encoder_of_versions(config: Config, home: Workspace) -> QueryEncoder:
+    """Embeds a query with the model of the version that it goes to: found and checked once, loaded when a query needs
+    it."""
+    found: dict[str, tuple[Config, EmbeddingModel]] = {}  # by the space of versions
+
+    def encode(query: str, version: Version) -> Sequence[float]:
+        from pipelines.embed import encode_query  # a stage imports another here alone: a reader needs its models
+
+        if version.space not in found:
+            found[version.space] = with_model_of(version, config, home)
+        changed, model = found[version.space]
+        vector: Sequence[float] = encode_query(changed, home, query, model=model).tolist()
+        return vector
+
+    return encode
 
 
 def workspace_at(directory: Path | None) -> Workspace:
@@ -228,22 +250,18 @@ def open_index(
     config: Config | None = None,
     encode: QueryEncoder | None = None,
     log: bool | None = None,
+    connect: Callable[[], Connection] | None = None,
 ) -> Iterator[Reader]:
     """A reader of the index `name` (default: the one in params.yaml) of a workspace (default: `SNAPDEX_HOME`, or here).
 
     `encode`: from a query to its vector; by default the model of the version, loaded when a query needs it. `log`:
     whether searches go to the retrieval log as the parameters say; by default not those of who brings parameters of
-    its own, such as an evaluation.
+    its own, such as an evaluation. `connect`: to another database, or with fewer rights.
     """
     home = workspace_at(workspace)
     settings = config or parameters_in(home)
 
-    def with_model(query: str, version: Version) -> Sequence[float]:
-        from pipelines.embed import encode_query  # a stage imports another here alone: a reader needs its models
-
-        vector: Sequence[float] = encode_query(with_model_of(version, settings, home), home, query).tolist()
-        return vector
-
-    with connect(database_url(home)) as connection:
+    with connect() if connect else open_connection(database_url(home)) as connection:
         retrievals = RetrievalLog(connection, settings.log) if log or (log is None and config is None) else None
-        yield Reader(connection, name or settings.index.name, settings, home, encode or with_model, retrievals)
+        encode = encode or encoder_of_versions(settings, home)
+        yield Reader(connection, name or settings.index.name, settings, home, encode, retrievals)

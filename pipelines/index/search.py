@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import psycopg
+import yaml
 from pgvector import Vector
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
@@ -132,6 +133,18 @@ def coverage(connection: Connection, index: str, query: str, *, at: int) -> floa
 def plain(query: str) -> str:
     """The query without what Postgres text cannot hold: NUL and lone surrogates, which match nothing anyway."""
     return query.replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
+
+
+def filter_of(text: str) -> tuple[str, Any]:
+    """Key and value of a filter that is written `KEY=VALUE`: numbers and booleans as YAML has them, else text."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InputError(f"{text[:100]!r} is not KEY=VALUE", hint="example: document=policies/*")
+    try:
+        parsed = yaml.safe_load(value) if key != "document" else value
+    except (yaml.YAMLError, ValueError, RecursionError):
+        parsed = value  # a text that YAML reads as something unfinished, impossible or too deep
+    return key, parsed if isinstance(parsed, str | int | float | bool) else value
 
 
 @contextmanager

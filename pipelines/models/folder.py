@@ -4,6 +4,7 @@ Only data may lie in a model: safetensors and JSON. Pickles run code when they a
 that name Python classes; both are refused by name, without opening anything but the JSON files.
 """
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterator
@@ -231,7 +232,8 @@ def revision_of(hashes: dict[str, str]) -> str:
 
 
 def hash_files(directory: Path, names: list[str], cache: Path) -> dict[str, str]:
-    """SHA-256 by name. `cache` remembers those of files whose size, times and inode have not changed since."""
+    """SHA-256 by name. `cache` remembers those of files whose size, times and inode have not changed since, unless it
+    cannot be written: a reader may have no more than a read-only workspace."""
     known: dict[str, list[Any]] = {}
     with suppress(FileNotFoundError, ValueError):
         known = json.loads(cache.read_text("utf-8"))
@@ -247,7 +249,11 @@ def hash_files(directory: Path, names: list[str], cache: Path) -> dict[str, str]
             fresh[str(path)] = entry
         hashes[name] = str(entry[-1])
     if fresh:
-        atomic_write(cache, json.dumps(known | fresh, indent=1, sort_keys=True))
+        try:
+            atomic_write(cache, json.dumps(known | fresh, indent=1, sort_keys=True))
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
     return hashes
 
 

@@ -7,8 +7,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pipelines.index import search
-from pipelines.index.db import Connection
+from pipelines.index import open_index, search
+from pipelines.index.catalog import get_index, versions
+from pipelines.index.db import Connection, connect_to_read
+from pipelines.index.history import diff
 from tests.conftest import Databases
 from tests.index.state import State
 
@@ -76,6 +78,25 @@ def test_a_reader_searches_from_python(guide: State) -> None:
         with acting_as(guide, "snapdex_reader") as connection:
             found = search(connection, "handbook", QUERY, vector=guide.vector(QUERY), mode=mode)
             assert (found.version, found.hits[0].document) == (2, "prune.md")
+
+
+def test_a_reader_opens_the_index_and_looks_at_its_history(guide: State) -> None:
+    """All that a program needs which stays up with the rights of readers: versions by any name, what differs, a log."""
+    logged = guide.execute("SELECT count(*) FROM snapdex.retrieval_log")[0][0]
+    with connect_to_read(guide.url, timeout_seconds=30) as connection:
+        assert connection.execute("SELECT current_user::text").fetchone() == ("snapdex_reader",)
+
+    def connecting() -> Connection:
+        return connect_to_read(guide.url, timeout_seconds=30)
+
+    with open_index(config=guide.config, workspace=guide.root, log=True, connect=connecting) as reader:
+        found = [reader.search(QUERY, at=name).version for name in (None, "v1", 2, guide.version(1).snapshot[:12])]
+        assert found == [2, 1, 2, 1]
+        index = get_index(reader.connection, reader.name)
+        assert versions(reader.connection, index) == guide.versions()[::-1]
+        changes, added, removed = diff(reader.connection, index, 1, 2)
+        assert (changes.modified, changes.unchanged, added, removed) == (["b.md"], 1, 1, 1)
+    assert guide.execute("SELECT count(*) FROM snapdex.retrieval_log") == [(logged + 4,)]
 
 
 @pytest.mark.parametrize("role", ["snapdex_reader", "snapdex_publisher"])

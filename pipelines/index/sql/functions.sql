@@ -539,12 +539,66 @@ END $$;
 
 -- -- views ------------------------------------------------------------------------------------------------------------
 
+CREATE OR REPLACE VIEW snapdex.indexes AS
+    SELECT i.id, i.name, i.language::text AS language, i.average_terms, i.epoch, i.last_version, i.active_version
+    FROM snapdex.index i;
+
+CREATE OR REPLACE FUNCTION snapdex._maintained(index_id int) RETURNS bigint LANGUAGE plpgsql STABLE
+SECURITY DEFINER SET search_path = pg_catalog AS $$
+-- Grows whenever content was taken away or brought back.
+BEGIN
+    RETURN (SELECT coalesce(max(m.id), 0) FROM snapdex.maintenance m WHERE m.index_id = _maintained.index_id);
+END $$;
+
+-- Another column goes to the end. Those from later migrations are read by name, because schemas before them get this text too.
 CREATE OR REPLACE VIEW snapdex.versions AS
-    SELECT i.name AS index, v.number AS version, v.snapshot, v.parent, v.created_at, v.number = i.active_version AS active,
+    SELECT i.name AS index, v.number AS version, v.snapshot, v.parent, v.created_at,
+           v.number IS NOT DISTINCT FROM i.active_version AS active,
            ARRAY(SELECT t.name FROM snapdex.tag t WHERE t.index_id = i.id AND t.version = v.number ORDER BY t.name) AS tags,
            v.documents, v.chunks, s.model, s.revision AS model_revision, s.dimension, v.recipe, v.metrics, v.git_commit,
-           v.dvc_md5, v.prefect_run, v.mlflow_run
+           v.dvc_md5, v.prefect_run, v.mlflow_run, i.id AS index_id, s.fingerprint AS space, v.report,
+           to_jsonb(v) -> 'calibration' AS calibration, to_jsonb(v) -> 'gate' AS gate
     FROM snapdex.version v JOIN snapdex.index i ON i.id = v.index_id JOIN snapdex.embedding_space s ON s.id = v.space_id;
+
+CREATE OR REPLACE FUNCTION snapdex.documents(index text, at int DEFAULT NULL)
+RETURNS TABLE (document text, content_sha256 text, media_type text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
+-- The documents of a version, in byte order of their URI.
+DECLARE
+    v snapdex.version := snapdex._resolve(index, at);
+BEGIN
+    RETURN QUERY EXECUTE format(
+        'SELECT m.document, encode(r.content_sha256, ''hex''), r.media_type
+         FROM %1$I.membership m JOIN %1$I.revision r ON r.id = m.revision_id
+         WHERE m.from_version <= $1 AND m.to_version > $1 ORDER BY m.document', snapdex._schema(v.index_id))
+    USING v.number;
+END $$;
+
+CREATE OR REPLACE FUNCTION snapdex.changed_chunks(index text, before int, after int)
+RETURNS TABLE (added bigint, removed bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
+-- How many distinct chunks came and went from one version to another.
+DECLARE
+    a snapdex.version := snapdex._resolve(index, before);
+    b snapdex.version := snapdex._resolve(index, after);
+BEGIN
+    PERFORM set_config('search_path', format('%I, pg_catalog', snapdex._schema(a.index_id)), true);
+    RETURN QUERY EXECUTE
+        'WITH differing AS (  -- revisions that are in one of the two only: all other chunks are in both
+            SELECT revision_id FROM membership WHERE from_version <= $1 AND to_version > $1
+            EXCEPT SELECT revision_id FROM membership WHERE from_version <= $2 AND to_version > $2
+            UNION (SELECT revision_id FROM membership WHERE from_version <= $2 AND to_version > $2
+            EXCEPT SELECT revision_id FROM membership WHERE from_version <= $1 AND to_version > $1)),
+        chunks AS (
+            SELECT c.chunk_id,
+                EXISTS (SELECT FROM occurrence o JOIN membership m USING (revision_id) WHERE o.chunk_id = c.chunk_id
+                        AND m.from_version <= $1 AND m.to_version > $1) AS before,
+                EXISTS (SELECT FROM occurrence o JOIN membership m USING (revision_id) WHERE o.chunk_id = c.chunk_id
+                        AND m.from_version <= $2 AND m.to_version > $2) AS after
+            FROM (SELECT DISTINCT chunk_id FROM occurrence JOIN differing USING (revision_id)) c)
+        SELECT count(*) FILTER (WHERE after AND NOT before), count(*) FILTER (WHERE before AND NOT after)
+        FROM chunks' USING a.number, b.number;
+END $$;
 
 CREATE OR REPLACE FUNCTION snapdex._active_chunks()
 RETURNS TABLE (index text, version int, snapshot text, document text, chunk text, text text, section text[], page int,
