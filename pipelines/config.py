@@ -234,6 +234,20 @@ class LogConfig(Section):
     keep_days: int = Field(90, ge=0)
 
 
+class ServeConfig(Section):
+    """The HTTP service for readers, `snapdex serve`."""
+
+    host: str = "127.0.0.1"  # any other than loopback needs SNAPDEX_SERVE_TOKEN
+    port: int = Field(8321, ge=0, le=65535)  # 0: a free one
+    connections: int = Field(8, gt=0)  # to Postgres, and so searches at a time
+    waiting: int = Field(100, ge=0)  # requests that may wait for one of them; more are refused
+    requests_per_minute: int = Field(0, ge=0)  # of a token, or of an address that shows none; 0: any number
+    most_k: int = Field(100, gt=0, le=10_000)  # hits that a request may ask for
+    most_characters: int = Field(2000, gt=0)  # of a query
+    most_body_kib: int = Field(256, gt=0)  # of a request
+    timeout_seconds: float = Field(30.0, gt=0)  # of a statement
+
+
 class FlowConfig(Section):
     """How the stages of a scheduled run are spread over processes and machines; the result does not depend on it."""
 
@@ -278,6 +292,7 @@ class Config(Section):
     compare: CompareConfig = CompareConfig()
     retention: RetentionConfig = RetentionConfig()
     log: LogConfig = LogConfig()
+    serve: ServeConfig = ServeConfig()
     flow: FlowConfig = FlowConfig()
     models: list[Annotated[str, Field(pattern=MODEL_NAME)]] = []  # that `dvc repro` fine-tunes
     language_models: dict[Annotated[str, Field(pattern=MODEL_NAME)], LanguageModel] = {}  # likewise

@@ -35,6 +35,10 @@ ONLY_IN = {  # heavy dependency: the only places that may import it
     "mcp": ("pipelines.mcp",),
     "langchain_core": ("pipelines.langchain",),
     "llama_index": ("pipelines.llamaindex",),
+    "fastapi": ("pipelines.serve",),
+    "starlette": ("pipelines.serve",),
+    "uvicorn": ("pipelines.serve",),
+    "prometheus_client": ("pipelines.serve",),
 }
 HEAVY = (
     "torch",

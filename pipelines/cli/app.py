@@ -29,6 +29,7 @@ COMMANDS = {  # command: module; a module is imported when one of its commands i
     "search": "search",
     "ask": "ask",
     "mcp": "mcp",
+    "serve": "serve",
     "eval": "evaluate",
     "gate": "evaluate",
     "compare": "compare",
