@@ -13,9 +13,10 @@ keep() {
     chmod 444 "$directory/$1"
     echo "$directory/$1"
 }
-for name in postgres snapdex prefect mlflow monitor; do
+for name in postgres snapdex prefect mlflow monitor serve; do
     keep "${name}_password" "$(draw)"
 done
+keep serve_token "$(draw)"
 keep prefect_auth "snapdex:$(draw)"
 keep minio_user snapdex
 keep minio_password "$(draw)"

@@ -6,11 +6,13 @@
 \set prefect_password  `cat "${SECRETS:-/run/secrets}/prefect_password"`
 \set mlflow_password   `cat "${SECRETS:-/run/secrets}/mlflow_password"`
 \set monitor_password  `cat "${SECRETS:-/run/secrets}/monitor_password"`
+\set serve_password    `cat "${SECRETS:-/run/secrets}/serve_password"`
 
 CREATE ROLE snapdex LOGIN PASSWORD :'snapdex_password';
 CREATE ROLE prefect LOGIN PASSWORD :'prefect_password';
 CREATE ROLE mlflow LOGIN PASSWORD :'mlflow_password';
 CREATE ROLE snapdex_monitor LOGIN PASSWORD :'monitor_password' CONNECTION LIMIT 10;
+CREATE ROLE snapdex_serve LOGIN PASSWORD :'serve_password' IN ROLE snapdex_reader;
 
 -- snapdex owns its schemas; from Postgres 16 on, granting a group role to others takes the right to administer it.
 GRANT snapdex_reader, snapdex_publisher, snapdex_writer TO snapdex WITH ADMIN OPTION;

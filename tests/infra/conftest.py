@@ -16,7 +16,7 @@ from pipelines.index.server import binaries
 from tests.index import tcp
 
 INFRA = Path(__file__).resolve().parents[2] / "infra"
-PASSWORDS = ("snapdex", "prefect", "mlflow", "monitor")
+PASSWORDS = ("snapdex", "prefect", "mlflow", "monitor", "serve")
 
 
 def compose() -> dict[str, Any]:

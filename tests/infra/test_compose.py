@@ -79,7 +79,7 @@ def test_ports_are_published_on_loopback_only(service: dict[str, Any]) -> None:
 
 
 def test_a_healthcheck_asks_the_port_that_the_command_opens() -> None:
-    for name, port in {"prefect": "4200", "mlflow": "5000"}.items():
+    for name, port in {"prefect": "4200", "mlflow": "5000", "serve": "8321"}.items():
         assert port in SERVICES[name]["command"]
         assert f"127.0.0.1:{port}/" in SERVICES[name]["healthcheck"]["test"][-1]
         assert SERVICES[name]["ports"][0].endswith(f":{port}")

@@ -30,7 +30,7 @@ each_container = pytest.mark.parametrize("name", CONTAINERS)
 
 def test_every_file_is_part_of_it() -> None:
     assert {path.name for path in DIRECTORY.iterdir()} == {"kustomization.yaml", *KUSTOMIZATION["resources"]}
-    assert set(DEPLOYMENTS) == set(SETTINGS) == {"prefect", "mlflow", "worker"}
+    assert set(DEPLOYMENTS) == set(SETTINGS) == {"prefect", "mlflow", "worker", "serve"}
 
 
 @each_container
@@ -73,7 +73,8 @@ def test_probes_ask_a_port_that_is_there(name: str) -> None:
         asked = container[probe]["httpGet"]
         assert asked["port"] in ports
         check = compose()["services"][name]["healthcheck"]["test"][-1]
-        assert f":{ports[asked['port']]}{asked['path']}'" in check
+        same = asked["path"] if (name, probe) != ("serve", "readinessProbe") else "/live"  # it also wants a version
+        assert f":{ports[asked['port']]}{same}'" in check
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)

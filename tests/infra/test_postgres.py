@@ -13,8 +13,9 @@ import pytest
 
 from pipelines.config import RetentionConfig
 from pipelines.errors import ConfigError
+from pipelines.index import open_index
 from pipelines.index.catalog import get_index
-from pipelines.index.db import connect
+from pipelines.index.db import Connection, connect, connect_to_read
 from pipelines.index.quarantine import record
 from pipelines.index.retention import forget
 from pipelines.index.server import _as_server_user, _give_to_server_user, binaries
@@ -27,7 +28,7 @@ SHOWN_IN_EVERY_PANEL = {"$__timeFilter(": "now() - interval '30 days' < (", "'$i
 
 
 def login(installed: Installed, name: str, database: str) -> psycopg.Connection[Any]:
-    user = "snapdex_monitor" if name == "monitor" else name
+    user = f"snapdex_{name}" if name in ("monitor", "serve") else name
     return psycopg.connect(installed.url(user, database), password=installed.password(name), autocommit=True)
 
 
@@ -102,6 +103,22 @@ def test_the_monitor_sees_no_text_and_changes_nothing(state: State, installed: I
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement.encode())
+
+
+def test_the_service_reads_with_a_login_of_its_own(
+    state: State, installed: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", installed.password("serve"))
+
+    def connecting() -> Connection:
+        return connect_to_read(installed.url("snapdex_serve", "snapdex"), timeout_seconds=30)
+
+    with open_index(workspace=state.root, config=state.config, log=True, connect=connecting) as reader:
+        assert reader.search("other words").hits[0].document == "b.md"
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            reader.connection.execute("SELECT * FROM snapdex.retrieval_log")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            reader.connection.execute("CREATE TABLE snapdex.mine (x int)")
 
 
 def test_metrics_before_the_first_run_are_empty(installed: Installed) -> None:
