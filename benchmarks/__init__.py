@@ -6,6 +6,7 @@
     encode    real documentation with the default model: the whole run against its encoding alone
     noop      the command `snapdex run` when nothing changed
     pointer   publish and rollback on 10^3 to 10^5 chunks, alone and under eight readers
+    serve     searches over HTTP at 1, 8 and 32 connections, with vectors given and with queries encoded
     scifact   retrieval quality on BEIR SciFact: dense, lexical, hybrid
     gate      how often the gate is right about spoiled versions and harmless edits, on SciFact
     recall    10^5 chunks in ten versions: recall, latency, exactness of BM25, drift

@@ -14,6 +14,7 @@ NAMES = (
     "cold",
     "noop",
     "pointer",
+    "serve",
     "scale",
     "recall",
     "filters",
