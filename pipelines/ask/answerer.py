@@ -86,7 +86,10 @@ class Answerer:
         return answers[0]
 
     def stream(self, reader: Reader, question: str, **how: Any) -> Iterator[str | Answer]:
-        """Pieces of what the model writes, as it writes them, and last the answer that was made of it."""
+        """Pieces of what the model writes, as it writes them, and last the answer that was made of it.
+
+        The reader is not used any more after the first of them.
+        """
         return self._run(reader, question, how, streamed=True)
 
     def _run(self, reader: Reader, question: str, how: Mapping[str, Any], *, streamed: bool) -> Iterator[str | Answer]:

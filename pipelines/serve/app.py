@@ -8,23 +8,24 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from pipelines import logs
+from pipelines.ask import Answerer
 from pipelines.config import Config
 from pipelines.errors import SnapdexError
 from pipelines.files import Workspace
 from pipelines.index.db import Connection
 from pipelines.index.reader import encoder_of_versions
 from pipelines.readers import Readers
-from pipelines.serve import page
+from pipelines.serve import ask, page
 from pipelines.serve.access import Access
 from pipelines.serve.guard import Guard
 from pipelines.serve.measures import Measures
 from pipelines.serve.problems import answer_with_problems
 from pipelines.serve.pulse import Pulse
-from pipelines.serve.routes import Service, router_of
+from pipelines.serve.routes import Service, router_of, token_of
 
 LOOK_SECONDS = 5.0  # that a look at the database waits for its own connection
 ABOUT = """
-Search in the index **{index}**, and what there is to say about its versions.
+Search in the index **{index}**, answers from it, and what there is to say about its versions.
 
 A request without `at` sees the version that is active when it comes; all of its hits are of that version. Errors are
 `{{"error", "hint"}}`. Limits here: a query of {characters:,} characters, {k:,} hits, {kib:,} KiB, {rate}.
@@ -39,6 +40,7 @@ def application(
     readers = Readers(config, workspace, size=config.serve.connections, encode=encode, connect=connect)
     looking = Readers(config, workspace, size=1, wait_seconds=LOOK_SECONDS, connect=connect)
     service = Service(config, readers, Pulse(looking), Measures())
+    answerer = Answerer(config, workspace)
 
     def load_model() -> None:
         """So that the first query does not wait for it. What goes wrong here goes wrong there too, and is said."""
@@ -52,7 +54,7 @@ def application(
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         to_thread.current_default_thread_limiter().total_tokens = config.serve.connections
-        with readers, looking:
+        with readers, looking, answerer:
             async with create_task_group() as tasks:
                 tasks.start_soon(to_thread.run_sync, load_model)
                 yield
@@ -74,8 +76,10 @@ def application(
         generate_unique_id_function=lambda route: route.name,
         lifespan=running,
     )
+    token = token_of(needs_token=bool(tokens))
     for router in (
-        router_of(service, needs_token=bool(tokens)),
+        router_of(service, token),
+        ask.router_of(service, answerer, token),
         page.router_of(service.index, needs_token=bool(tokens)),
     ):
         app.include_router(router)

@@ -51,12 +51,14 @@ class Service:
         return self.config.index.name
 
 
-def router_of(service: Service, *, needs_token: bool) -> APIRouter:
+def token_of(*, needs_token: bool) -> list[Any]:
+    """The dependencies of an endpoint, for its description; the guard asks for the token."""
+    return [Security(HTTPBearer(auto_error=False))] if needs_token else []
+
+
+def router_of(service: Service, token: list[Any]) -> APIRouter:
     """The endpoints of a service. Those that are no coroutines run in threads, as many as there are readers."""
-    router = APIRouter(responses=_problems(400, 401, 403, 404, 409, 413, 422, 429, 503))
-    token = (
-        [Security(HTTPBearer(auto_error=False))] if needs_token else []
-    )  # for the description; the guard asks for it
+    router = APIRouter(responses=problems(400, 401, 403, 404, 409, 413, 422, 429, 503))
 
     @router.get("/search", summary="Search", tags=["search"], dependencies=token, responses=_answers(ResultShape))
     def search(asked: Annotated[SearchInUrl, Query()]) -> Response:
@@ -85,7 +87,7 @@ def router_of(service: Service, *, needs_token: bool) -> APIRouter:
         """What `snapdex log --json` prints."""
         with reading(service.readers) as reader:
             found = versions(reader.connection, get_index(reader.connection, reader.name))
-        return _json([version_facts(version) for version in found])
+        return as_json([version_facts(version) for version in found])
 
     @router.get(
         "/diff",
@@ -101,7 +103,7 @@ def router_of(service: Service, *, needs_token: bool) -> APIRouter:
         with reading(service.readers) as reader:
             index = get_index(reader.connection, reader.name)
             a, b = (get_version(reader.connection, index, each).number for each in (before, after))
-            return _json(diff_facts(a, b, *diff(reader.connection, index, a, b)))
+            return as_json(diff_facts(a, b, *diff(reader.connection, index, a, b)))
 
     @router.get(
         "/health",
@@ -120,7 +122,7 @@ def router_of(service: Service, *, needs_token: bool) -> APIRouter:
             "version": found.number if found else None,
             "snapshot": found.snapshot if found else None,
         } | ({"error": str(problem), "hint": problem.hint} if problem else {})
-        return _json(facts, HTTPStatus.OK if found else HTTPStatus.SERVICE_UNAVAILABLE)
+        return as_json(facts, HTTPStatus.OK if found else HTTPStatus.SERVICE_UNAVAILABLE)
 
     @router.get("/live", summary="Whether the process answers", tags=["operation"], status_code=204)
     async def live() -> Response:
@@ -159,20 +161,13 @@ def reading(readers: Readers) -> Iterator[Reader]:
 def _search(
     service: Service, asked: Search, filter: Mapping[str, Scalar], vector: Sequence[float] | None = None
 ) -> Response:
-    limits = service.config.serve
-    if len(asked.query) > limits.most_characters:
-        raise InputError(
-            f"the query has {len(asked.query):,} characters, and {limits.most_characters:,} are allowed",
-            hint="ask in fewer words",
-        )
-    if (asked.k or 0) > limits.most_k:
-        raise InputError(f"k is {asked.k}, and {limits.most_k} is allowed", hint="ask for fewer hits")
+    check_limits(service.config, asked.query, asked.k)
     if vector is not None and asked.mode == "lexical":
         raise InputError("a vector is of no use in lexical mode", hint="mode dense, or no vector")
     with reading(service.readers) as reader:
         result = reader.search(
             asked.query,
-            k=asked.k or min(service.config.search.k, limits.most_k),
+            k=asked.k or min(service.config.search.k, service.config.serve.most_k),
             mode=asked.mode,
             at=asked.at,
             filter=filter,
@@ -183,7 +178,18 @@ def _search(
         )
     if result.abstained:
         service.measures.abstentions.labels(service.index).inc()
-    return _json(result.to_json())
+    return as_json(result.to_json())
+
+
+def check_limits(config: Config, query: str, k: int | None) -> None:
+    """Raise `InputError` for more than the section `serve` allows."""
+    if len(query) > config.serve.most_characters:
+        raise InputError(
+            f"the query has {len(query):,} characters, and {config.serve.most_characters:,} are allowed",
+            hint="ask in fewer words",
+        )
+    if (k or 0) > config.serve.most_k:
+        raise InputError(f"k is {k}, and {config.serve.most_k} is allowed", hint="ask for fewer hits")
 
 
 def _unit(vector: Sequence[float]) -> list[float]:
@@ -196,7 +202,7 @@ def _unit(vector: Sequence[float]) -> list[float]:
     return [each / length for each in scaled]
 
 
-def _json(value: object, status: int = HTTPStatus.OK) -> Response:
+def as_json(value: object, status: int = HTTPStatus.OK) -> Response:
     content = json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Response(content.encode("utf-8"), status, media_type="application/json")
 
@@ -211,6 +217,6 @@ def _answers(shape: Any) -> Answers:
     return {200: {"model": shape, "description": "The answer."}}
 
 
-def _problems(*statuses: int) -> Answers:
+def problems(*statuses: int) -> Answers:
     said = {each: HTTPStatus(each).phrase for each in statuses}
     return {each: {"model": Problem, "description": phrase} for each, phrase in said.items()}

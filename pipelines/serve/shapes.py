@@ -63,6 +63,80 @@ class SearchInBody(Search):
     )
 
 
+class Question(BaseModel):
+    """What is asked. What is left out is as the sections `search` and `ask` of params.yaml say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    question: str = Field(min_length=1, description="In the language of the documents.", examples=["Who is on call?"])
+    k: int | None = Field(None, ge=1, le=10_000, description="Passages to retrieve; the service may allow fewer.")
+    at: VersionName | None = Field(None, description="Ask this version instead of the active one.")
+    mode: Mode | None = Field(None, description="Of the search.")
+    filter: dict[str, Scalar] = Field({}, description="Metadata of passages; `document` is a pattern with `*`.")
+    stream: bool = Field(False, description="Answer as server-sent events, while the model writes.")
+
+
+class CitationShape(BaseModel):
+    """What a marker stands for."""
+
+    marker: str = Field(description="As in the answer, without brackets.")
+    document: str
+    chunk: str
+    page: int | None
+    section: list[str]
+    quote: str = Field(description="Verbatim from the chunk; not safe to use as HTML.")
+    start: int
+    end: int
+    content_sha256: str
+    revision: str
+    also_in: list[str]
+
+
+class SentenceShape(BaseModel):
+    text: str
+    markers: list[str]
+    supported: bool = Field(description="Whether a cited passage says it.")
+
+
+class ConflictShape(BaseModel):
+    """Two passages that say different things."""
+
+    markers: tuple[str, str]
+    quotes: tuple[str, str]
+
+
+class NearestShape(BaseModel):
+    document: str
+    section: list[str]
+    score: float
+
+
+class AnswerShape(BaseModel):
+    """All citations are of one version."""
+
+    index: str
+    version: int
+    snapshot: str
+    question: str
+    answer: str = Field(description="With markers: `[1]` stands for a citation, `[?]` for nothing that supports it.")
+    abstained: bool = Field(description="The documents do not answer the question.")
+    reason: str = Field(description="Of an abstention.")
+    citations: list[CitationShape]
+    sentences: list[SentenceShape]
+    conflicts: list[ConflictShape]
+    nearest: list[NearestShape]
+    queries: list[str] = Field(description="What was searched for.")
+    model: str = Field(description="That wrote it; `extractive`: none did, the answer is quoted.")
+    prompt_tokens: int
+    completion_tokens: int
+    tokens: int
+    cost: float
+    seconds: float
+    search_seconds: float
+    model_seconds: float
+    shown: list[str] = Field(description="Chunks that the answer could have come from.")
+
+
 class HitShape(BaseModel):
     """A chunk that was found, and what leads from it back to its source."""
 

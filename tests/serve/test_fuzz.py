@@ -120,6 +120,8 @@ def check(answer: httpx.Response) -> None:
     if answer.status_code >= 400 and not answer.url.path.startswith("/health"):
         problem = json.loads(answer.content)
         assert problem["error"] and problem["hint"] and "Traceback" not in answer.text
+    elif "event-stream" in answer.headers.get("content-type", ""):
+        assert answer.text.startswith("event: answer\ndata: {")
     elif "json" in answer.headers.get("content-type", ""):
         json.loads(answer.content, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
@@ -136,7 +138,7 @@ def operations(client: httpx.Client) -> list[tuple[str, str, dict[str, Any], dic
 
 def test_whatever_takes_something_is_fuzzed(fuzzed: httpx.Client) -> None:
     found = {(method, path) for path, method, _, _ in operations(fuzzed)}
-    assert found == {("get", "/search"), ("post", "/search"), ("get", "/diff")}
+    assert found == {("get", "/search"), ("post", "/search"), ("post", "/ask"), ("get", "/diff")}
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
