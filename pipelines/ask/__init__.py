@@ -13,6 +13,6 @@ no passage supports is marked. Where search abstains, no model is asked.
 """
 
 from pipelines.ask.answer import Answer, Citation, Conflict, Nearest, Sentence
-from pipelines.ask.answerer import Answerer
+from pipelines.ask.answerer import Answerer, log
 
-__all__ = ["Answer", "Answerer", "Citation", "Conflict", "Nearest", "Sentence"]
+__all__ = ["Answer", "Answerer", "Citation", "Conflict", "Nearest", "Sentence", "log"]

@@ -83,12 +83,13 @@ class Answerer:
     def ask(self, reader: Reader, question: str, **how: Any) -> Answer:
         """The answer of the active version, or of `at`. `how`: `at`, `k`, `mode` and `filter`, as `Reader.search`."""
         answers = [each for each in self._run(reader, question, how, streamed=False) if isinstance(each, Answer)]
+        log(reader, answers[0])
         return answers[0]
 
     def stream(self, reader: Reader, question: str, **how: Any) -> Iterator[str | Answer]:
         """Pieces of what the model writes, as it writes them, and last the answer that was made of it.
 
-        The reader is not used any more after the first of them.
+        The reader is not used any more after the first of them; `log` is for who has one at the end.
         """
         return self._run(reader, question, how, streamed=True)
 
@@ -231,6 +232,12 @@ class Answerer:
             model_seconds=way.model_seconds,
             shown=[each.hit.chunk for each in way.passages],
         )
+
+
+def log(reader: Reader, answer: Answer) -> None:
+    """Note the answer in the retrieval log, as the section `log` of the reader's parameters says."""
+    cited = [each.document for each in answer.citations]
+    reader.log_answer(answer.version, answer.question, cited, abstained=answer.abstained, seconds=answer.seconds)
 
 
 def _each_once(hits: Iterable[Hit], by: str) -> list[Hit]:

@@ -35,7 +35,7 @@ def ask(
     snapdex ask "what is the refund limit?" --at v2 --filter 'document=policies/*'
     snapdex ask "who approves a refund?" --set generate.model=openai:gpt-6-luna
     """
-    from pipelines.ask import Answer, Answerer
+    from pipelines.ask import Answer, Answerer, log
     from pipelines.index import open_index
 
     config, workspace = settings.config, settings.workspace
@@ -51,6 +51,7 @@ def ask(
             for each in answerer.stream(reader, question, **how):
                 if isinstance(each, Answer):
                     answer = each
+                    log(reader, answer)
                 else:
                     click.echo(safe(each) if each.strip() else each, nl=False)
             click.echo()

@@ -139,6 +139,11 @@ class Reader:
         with translated_errors():
             return get_version(self.connection, get_index(self.connection, self.name), _named(at))
 
+    def log_answer(self, version: int, question: str, cited: Sequence[str], *, abstained: bool, seconds: float) -> None:
+        """Note an answer in the retrieval log as the section `log` says. cited: the documents of its citations."""
+        if self._log:
+            self._log.write_answer(self.name, version, question, cited, abstained=abstained, seconds=seconds)
+
     def similarities(self, version: Version) -> Similarities | None:
         """By the embedding model of the version; None where that is at a server, where each would be a request."""
         from pipelines.embed import encode_passages, encode_query

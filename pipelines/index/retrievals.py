@@ -7,9 +7,10 @@ its log: where no row can be written, it answers all the same.
 import hashlib
 import logging
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import psycopg
 from psycopg import errors
@@ -22,6 +23,8 @@ from pipelines.index.search import Result
 
 LOGGER = logging.getLogger("snapdex")
 LISTED = 20  # documents
+SLOWEST = 10  # searches
+ANSWER = "ask"  # the mode of a row that is an answer
 _LASTING = (  # a replica, a role that may not, a database that knows no log: the next row would not get in either
     errors.ReadOnlySqlTransaction,
     errors.ObjectNotInPrerequisiteState,
@@ -45,18 +48,30 @@ class RetrievalLog:
             return
         documents = list(dict.fromkeys(hit.document for hit in result.hits))
         facts = [result.index, result.version, result.mode, k, len(result.hits), result.abstained, seconds]
+        self._insert(facts, result.query, documents)
+
+    def write_answer(
+        self, index: str, version: int, question: str, cited: Sequence[str], *, abstained: bool, seconds: float
+    ) -> None:
+        """A row for an answer, beside those of its searches. cited: the documents of its citations."""
+        if not self._open or random.random() >= self._config.share:
+            return
+        documents = list(dict.fromkeys(cited))
+        self._insert([index, version, ANSWER, len(cited), len(documents), abstained, seconds], question, documents)
+
+    def _insert(self, facts: list[Any], query: str, documents: list[str]) -> None:
         try:
             with self._connection.transaction():  # a savepoint where the caller has one: an error stays in here
                 self._connection.execute(
                     "SELECT snapdex.log_retrieval(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                    [*facts, self._config.share, self._kept(result.query), documents],
+                    [*facts, self._config.share, self._kept(query), documents],
                 )
         except psycopg.Error as error:
             self._open = not isinstance(error, _LASTING)
             if not self._warned:
                 self._warned = True
                 reason = " ".join(str(error).split())
-                LOGGER.warning("searches of %s are not logged: %s", result.index, reason)
+                LOGGER.warning("searches of %s are not logged: %s", facts[0], reason)
 
     def _kept(self, query: str) -> str | None:
         if self._config.query == "hash":
@@ -85,6 +100,25 @@ class Returned:
 
 
 @dataclass(frozen=True)
+class Cited:
+    """How many answers, by estimate, cited a document."""
+
+    document: str
+    answers: int
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A search that took long in the database; its query as far as the section `log` lets it be kept."""
+
+    at: datetime
+    mode: str
+    milliseconds: float
+    hits: int
+    query: str | None
+
+
+@dataclass(frozen=True)
 class Usage:
     """What readers asked for since a Monday; `never`: the first of the active version's documents that nobody got."""
 
@@ -94,6 +128,8 @@ class Usage:
     returned: list[Returned]
     never_count: int
     never: list[str]
+    cited: list[Cited]
+    slowest: list[Slow]
 
 
 def usage(connection: Connection, index: Index, weeks: int, now: datetime | None = None) -> Usage:
@@ -113,7 +149,11 @@ def usage(connection: Connection, index: Index, weeks: int, now: datetime | None
         ).fetchall()
     with connection.cursor(row_factory=scalar_row) as cursor:
         never = cursor.execute("SELECT snapdex.never_retrieved(%s, %s)", [index.name, since]).fetchall()
-    return Usage(index.name, monday, found, returned, len(never), never[:LISTED])
+    with connection.cursor(row_factory=class_row(Cited)) as cursor:
+        cited = cursor.execute("SELECT * FROM snapdex.most_cited(%s, %s, %s)", [index.name, since, LISTED]).fetchall()
+    with connection.cursor(row_factory=class_row(Slow)) as cursor:
+        slow = cursor.execute("SELECT * FROM snapdex.slowest(%s, %s, %s)", [index.name, since, SLOWEST]).fetchall()
+    return Usage(index.name, monday, found, returned, len(never), never[:LISTED], cited, slow)
 
 
 _EXPIRED = "FROM snapdex.retrieval_log WHERE index_id = %s AND at < clock_timestamp() - make_interval(days => %s)"

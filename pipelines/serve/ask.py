@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from starlette.responses import StreamingResponse
 
-from pipelines.ask import Answer, Answerer
+from pipelines.ask import Answer, Answerer, log
 from pipelines.errors import SnapdexError
 from pipelines.serve.routes import Service, as_json, check_limits, problems, reading
 from pipelines.serve.shapes import AnswerShape, Question
@@ -60,6 +60,8 @@ def _told(service: Service, events: Iterator[str | Answer]) -> Iterator[bytes]:
         for each in events:
             if isinstance(each, Answer):
                 _count(service, each)
+                with reading(service.readers) as reader:
+                    log(reader, each)
                 yield _event("answer", each.to_json())
             else:
                 yield _event("piece", {"text": each})

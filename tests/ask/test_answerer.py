@@ -8,6 +8,7 @@ import pytest
 from pipelines.ask import Answer, Answerer
 from pipelines.errors import ConfigError, ServiceUnavailable
 from pipelines.index import open_index
+from pipelines.index.retrievals import usage
 from tests.ask.world import DOCUMENTS, QUESTION, answer, chunk_texts, with_model
 from tests.http_server import Server, asked, says
 from tests.index.state import State
@@ -147,3 +148,16 @@ def test_a_server_that_is_away_is_said(handbook: State, chat: Server) -> None:
 def test_what_needs_a_model_says_so(handbook: State, setting: str) -> None:
     with pytest.raises(ConfigError, match="needs a model"):
         answer(handbook.with_settings(setting))
+
+
+def test_answers_are_logged_beside_their_searches(handbook: State) -> None:
+    with (
+        open_index(workspace=handbook.root, config=handbook.config, log=True) as reader,
+        Answerer(handbook.config, handbook.workspace) as answerer,
+    ):
+        cited = answerer.ask(reader, QUESTION).citations
+        used = usage(reader.connection, handbook.index(), 1)
+    assert [(each.document, each.answers) for each in used.cited] == [(cited[0].document, 1)]
+    assert [week.searches for week in used.weeks] == [1], "an answer is no search"
+    (slow,) = used.slowest
+    assert slow.milliseconds > 0 and slow.query is None and slow.hits == 3

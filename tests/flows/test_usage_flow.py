@@ -18,8 +18,10 @@ def test_it_shows_what_readers_asked_for(workspace, snapdex, api):
     assert report["never"] == ["guides/failover.md", "notes/glossary.txt"]
     page, empty = api.artifacts("usage-handbook")
     assert "| 2 | 50.0% |" in page and "| 1 | guides/refunds.md |" in page
+    assert "## Slowest\n\n| ms | at | mode | query |" in page
     assert "## Never returned: 2\n\n- guides/failover.md\n" in page
     assert "No search was logged" in empty
     assert snapdex("usage", "--weeks", "1") == {**report, "since": str(report["since"])} | {
-        "weeks": [{**week, "week": str(week["week"])}]
+        "weeks": [{**week, "week": str(week["week"])}],
+        "slowest": [{**each, "at": each["at"].isoformat()} for each in report["slowest"]],
     }

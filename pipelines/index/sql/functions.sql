@@ -652,7 +652,7 @@ BEGIN
                coalesce(sum(1 / l.share) FILTER (WHERE l.abstained), 0) / sum(1 / l.share),
                1000 * percentile_cont(0.5) WITHIN GROUP (ORDER BY l.seconds),
                1000 * percentile_cont(0.95) WITHIN GROUP (ORDER BY l.seconds)
-        FROM snapdex.retrieval_log l JOIN snapdex.index i ON i.id = l.index_id GROUP BY 1, 2;
+        FROM snapdex.retrieval_log l JOIN snapdex.index i ON i.id = l.index_id WHERE l.mode <> 'ask' GROUP BY 1, 2;
 END $$;
 
 CREATE OR REPLACE VIEW snapdex.retrieval_weekly AS SELECT * FROM snapdex._retrieval_weekly();
@@ -663,8 +663,31 @@ BEGIN
     RETURN QUERY
         SELECT d.name, round(sum(1 / l.share))::bigint AS times
         FROM snapdex.index i JOIN snapdex.retrieval_log l ON l.index_id = i.id CROSS JOIN unnest(l.documents) AS d (name)
-        WHERE i.name = most_retrieved.index AND l.at >= since
+        WHERE i.name = most_retrieved.index AND l.at >= since AND l.mode <> 'ask'
         GROUP BY d.name ORDER BY times DESC, d.name COLLATE "C" LIMIT most_retrieved.k;
+END $$;
+
+CREATE OR REPLACE FUNCTION snapdex.most_cited(index text, since timestamptz, k int DEFAULT 20)
+RETURNS TABLE (document text, answers bigint) LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $$
+-- An answer is logged with mode `ask`, beside its searches, and with the documents that it cites.
+BEGIN
+    RETURN QUERY
+        SELECT d.name, round(sum(1 / l.share))::bigint AS times
+        FROM snapdex.index i JOIN snapdex.retrieval_log l ON l.index_id = i.id CROSS JOIN unnest(l.documents) AS d (name)
+        WHERE i.name = most_cited.index AND l.at >= since AND l.mode = 'ask'
+        GROUP BY d.name ORDER BY times DESC, d.name COLLATE "C" LIMIT most_cited.k;
+END $$;
+
+CREATE OR REPLACE FUNCTION snapdex.slowest(index text, since timestamptz, k int DEFAULT 20)
+RETURNS TABLE (at timestamptz, mode text, milliseconds float8, hits int, query text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $$
+-- The searches that took longest in the database; the query as far as it was kept.
+BEGIN
+    RETURN QUERY
+        SELECT l.at, l.mode, 1000 * l.seconds, l.hits, l.query
+        FROM snapdex.index i JOIN snapdex.retrieval_log l ON l.index_id = i.id
+        WHERE i.name = slowest.index AND l.at >= since AND l.mode <> 'ask'
+        ORDER BY l.seconds DESC, l.id LIMIT slowest.k;
 END $$;
 
 CREATE OR REPLACE FUNCTION snapdex.never_retrieved(index text, since timestamptz) RETURNS SETOF text
@@ -677,7 +700,7 @@ BEGIN
         'SELECT m.document::text FROM %I.membership m
          WHERE m.from_version <= $2 AND m.to_version > $2 AND m.revision_id <> 0 AND NOT EXISTS (
              SELECT FROM (SELECT DISTINCT d.document FROM snapdex.retrieval_log l CROSS JOIN unnest(l.documents) AS d (document)
-                          WHERE l.index_id = $1 AND l.at >= $3) r WHERE r.document = m.document)
+                          WHERE l.index_id = $1 AND l.at >= $3 AND l.mode <> ''ask'') r WHERE r.document = m.document)
          ORDER BY m.document COLLATE "C"',
         snapdex._schema(v.index_id)) USING v.index_id, v.number, since;
 END $$;
