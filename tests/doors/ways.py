@@ -19,6 +19,7 @@ from pipelines import langchain, llamaindex
 from pipelines.index import open_index
 from pipelines.readers import Readers
 from tests.index.state import State
+from tests.serve.conftest import serving
 
 PROGRAM = Path(sys.executable).parent / "snapdex"
 
@@ -84,6 +85,7 @@ def ways(state: State, call: Tools) -> Iterator[dict[str, Way]]:
     """All of them, open; `call`: the tools of the MCP server."""
     with ExitStack() as stack:
         readers = stack.enter_context(Readers(state.config, state.workspace))
+        http = stack.enter_context(serving(state, f"embed.model={state.config.embed.model}"))
         connection = stack.enter_context(state.connect())
         connection.execute("SET ROLE snapdex_reader")
 
@@ -104,6 +106,11 @@ def ways(state: State, call: Tools) -> Iterator[dict[str, Way]]:
             result = call("search", query=query, k=k, mode=mode)
             assert not result.is_error and result.structured_content, result
             return of_answer(result.structured_content)
+
+        def over_http(query: str, *, k: int, mode: str) -> Said:
+            answer = http.get("/search", params={"query": query, "k": k, "mode": mode})
+            answer.raise_for_status()
+            return of_answer(answer.json())
 
         def with_langchain(query: str, *, k: int, mode: str) -> Said:
             with langchain.SnapdexRetriever(index=state.name, workspace=state.root, k=k, mode=mode) as retriever:
@@ -134,6 +141,7 @@ def ways(state: State, call: Tools) -> Iterator[dict[str, Way]]:
             "cli": cli,
             "python": python,
             "readers": shared,
+            "http": over_http,
             "mcp": mcp,
             "langchain": with_langchain,
             "llamaindex": with_llamaindex,
