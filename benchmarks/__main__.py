@@ -27,6 +27,7 @@ NAMES = (
     "encode",
     "behaviour",
     "finetune",
+    "rerank",
     "gate",
 )  # the quick ones first
 

@@ -232,6 +232,7 @@ class LogConfig(Section):
     share: float = Field(1.0, ge=0, le=1)  # of the searches that are logged; 0: none
     query: Literal["none", "hash", "text"] = "none"  # what is kept of the query
     keep_days: int = Field(90, ge=0)
+    traces: float = Field(0.0, ge=0, le=1)  # of the answers that MLflow gets a trace of, where it is configured
 
 
 class ServeConfig(Section):

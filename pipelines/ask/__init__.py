@@ -10,6 +10,7 @@ no passage supports is marked. Where search abstains, no model is asked.
 - `sentences.py`: the sentences of a text, as ranges of it
 - `extract.py`: the sentences that answer, where there is no model            - `cite.py`: what supports a sentence
 - `conflicts.py`: passages that contradict each other                         - `hops.py`: a question in several steps
+- `traced.py`: what MLflow is told of an answer
 """
 
 from pipelines.ask.answer import Answer, Citation, Conflict, Nearest, Sentence

@@ -14,6 +14,7 @@ from pipelines.ask.conflicts import conflicts_among
 from pipelines.ask.extract import best_quotes
 from pipelines.ask.hops import split, steps_of
 from pipelines.ask.passages import REFUSAL, Passage, asked, numbered, within
+from pipelines.ask.traced import traced
 from pipelines.config import Config
 from pipelines.errors import ConfigError
 from pipelines.examples.checks import is_refusal
@@ -235,8 +236,9 @@ class Answerer:
 
 
 def log(reader: Reader, answer: Answer) -> None:
-    """Note the answer in the retrieval log, as the section `log` of the reader's parameters says."""
+    """Note the answer in the retrieval log and in MLflow, as the section `log` of the reader's parameters says."""
     cited = [each.document for each in answer.citations]
+    traced(reader.config.log, answer)
     reader.log_answer(answer.version, answer.question, cited, abstained=answer.abstained, seconds=answer.seconds)
 
 

@@ -8,6 +8,7 @@
 - `steps.py`: what each record of a journal becomes, so that doing it again changes nothing
 - `registry.py`: versions and aliases of models       - `saved.py`: a model as MLflow keeps it
 - `runs.py`: a finished run in one call               - `client.py`: where MLflow is, and its errors as ours
+- `traces.py`: one request, with its spans
 - `system.py`: what the machine does                  - `provenance.py`: what a run came from, as tags
 """
 
@@ -17,11 +18,13 @@ from pipelines.tracking.registry import Promotion, champion, promote
 from pipelines.tracking.replay import Synced, sync, synced
 from pipelines.tracking.runs import Dataset, Tracked, track
 from pipelines.tracking.system import system_metrics
+from pipelines.tracking.traces import Step, trace
 
 __all__ = [
     "Dataset",
     "Journal",
     "Promotion",
+    "Step",
     "Synced",
     "Tracked",
     "champion",
@@ -33,5 +36,6 @@ __all__ = [
     "sync",
     "synced",
     "system_metrics",
+    "trace",
     "track",
 ]
