@@ -31,7 +31,7 @@ class SnapdexRetriever(BaseRetriever):
     model_config = ConfigDict(extra="forbid")
 
     index: str | None = None
-    workspace: Path | None = None  # default: SNAPDEX_HOME, or here
+    workspace: Path | str | None = None  # default: SNAPDEX_HOME, or here
     k: int | None = None
     mode: Literal["hybrid", "dense", "lexical"] | None = None
     at: str | int | None = None  # a version instead of the active one

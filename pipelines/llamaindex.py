@@ -35,7 +35,7 @@ class SnapdexRetriever(BaseRetriever):
         self,
         index: str | None = None,
         *,
-        workspace: Path | None = None,
+        workspace: Path | str | None = None,
         k: int | None = None,
         mode: Literal["hybrid", "dense", "lexical"] | None = None,
         at: str | int | None = None,

@@ -116,7 +116,7 @@ class Readers:
         _discard(reader, stack)
 
 
-def open_readers(index: str | None = None, *, workspace: Path | None = None) -> Readers:
+def open_readers(index: str | None = None, *, workspace: Path | str | None = None) -> Readers:
     """Readers of the index and the workspace that `open_index` would take."""
     home = workspace_at(workspace)
     config = parameters_in(home)

@@ -61,6 +61,7 @@ class Answer:
     answer: str
     abstained: bool
     reason: str  # of an abstention
+    calibrated: bool  # whether the version has learned when nothing relevant is there
     citations: list[Citation]
     sentences: list[Sentence]
     conflicts: list[Conflict]

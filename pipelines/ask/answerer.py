@@ -1,9 +1,12 @@
 """From a question to an answer with evidence, against one version."""
 
+import queue
+import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Self
@@ -16,21 +19,26 @@ from pipelines.ask.hops import split, steps_of
 from pipelines.ask.passages import REFUSAL, Passage, asked, numbered, within
 from pipelines.ask.traced import traced
 from pipelines.config import Config
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, InputError, ServiceUnavailable
 from pipelines.examples.checks import is_refusal
 from pipelines.files import Workspace
 from pipelines.generate import Completion, Conversation, LanguageModel, Message, cost, counters, load_generator
 from pipelines.index import Hit, Reader, Result, Version
 from pipelines.index.reader import Similarities
+from pipelines.index.search import plain
 from pipelines.models import Generator, resolve_generator
 
 NEAREST = 3  # documents that an abstention names
 ALONE = f"Answer briefly. If you do not know, say: {REFUSAL}"
+_IDENTIFIER = re.compile(r"\b(?=\w*[A-Za-z])[\w-]*\d[\w-]*\b")  # TM-5013, v4, 10-Q: no other one will do
 
 
 @dataclass
-class _Asked:
-    """A question on its way."""
+class Pending:
+    """A question for which everything was found; a reader is not needed any more.
+
+    `answer`: where it is answered already; else `conversation` is what the model shall be told.
+    """
 
     index: str
     question: str
@@ -44,6 +52,8 @@ class _Asked:
     model_seconds: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    conversation: Conversation = ()
+    answer: Answer | None = None
 
     def spent(self, said: Completion) -> None:
         self.model_seconds += said.seconds
@@ -54,16 +64,19 @@ class _Asked:
 class Answerer:
     """Answers questions with `generate.model`, or in quotations where there is none; use it as a context.
 
-    The model is loaded for the first question and stays. Several threads may ask, each with a reader of its own.
+    A model that runs here is loaded for the first question and stays. Several threads may ask, each with a reader of
+    its own. `patient`: whether a server that does not answer is asked again for minutes, as a job would.
     """
 
-    def __init__(self, config: Config, workspace: Workspace) -> None:
+    def __init__(self, config: Config, workspace: Workspace, *, patient: bool = True) -> None:
         self.config = config
         self._workspace = workspace
+        self._patient = patient
         self._model: Generator | None = resolve_generator(config.generate, workspace) if config.generate.model else None
         self._loaded: LanguageModel | None = None
         self._loading = threading.Lock()
         self._alone = threading.Lock()  # a model that runs here answers one question at a time
+        self._closed = False
         if config.ask.hops > 1 and self._model is None:
             raise ConfigError(
                 "ask.hops needs a model that splits questions", hint="set generate.model, or ask.hops to 1"
@@ -72,50 +85,74 @@ class Answerer:
             raise ConfigError(
                 "ask.alone_above needs a model that runs here", hint="set generate.model to path:DIR, or unset it"
             )
+        if self._model and self._model.kind == "endpoint":
+            self._language_model()  # a key that is missing is missed now
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._loaded is not None:
-            self._loaded.__exit__(None, None, None)
-            self._loaded = None
+        self.close()
+
+    def close(self) -> None:
+        """Questions on their way end with `ServiceUnavailable`."""
+        with self._loading:
+            self._closed = True
+            loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            with self._turn():
+                loaded.__exit__(None, None, None)
 
     def ask(self, reader: Reader, question: str, **how: Any) -> Answer:
         """The answer of the active version, or of `at`. `how`: `at`, `k`, `mode` and `filter`, as `Reader.search`."""
-        answers = [each for each in self._run(reader, question, how, streamed=False) if isinstance(each, Answer)]
-        log(reader, answers[0])
-        return answers[0]
+        answer = self.finish(self.begin(reader, question, **how))
+        log(reader, answer)
+        return answer
 
-    def stream(self, reader: Reader, question: str, **how: Any) -> Iterator[str | Answer]:
-        """Pieces of what the model writes, as it writes them, and last the answer that was made of it.
-
-        The reader is not used any more after the first of them; `log` is for who has one at the end.
-        """
-        return self._run(reader, question, how, streamed=True)
-
-    def _run(self, reader: Reader, question: str, how: Mapping[str, Any], *, streamed: bool) -> Iterator[str | Answer]:
-        began = time.perf_counter()
-        way = _Asked(reader.name, question, reader.version(how.get("at")), began)
+    def begin(self, reader: Reader, question: str, **how: Any) -> Pending:
+        """Everything for which the index is needed. Raises `InputError` for a question without a word."""
+        question = plain(question)
+        if not re.search(r"\w", question):
+            raise InputError("the question is empty", hint="ask in a sentence, or in a few words")
+        way = Pending(reader.name, question, reader.version(how.get("at")), time.perf_counter())
         if self.config.ask.alone_above < 0 and (sure := self._without_sources(way)) is not None:
-            yield sure
-            return
+            way.answer = sure
+            return way
         result = self._searched(reader, way, question, how)
         way.hits = result.hits
-        if result.abstained:
-            yield self._abstained(way, "nothing in the index is near enough to the question")
+        if not result.hits and how.get("filter"):
+            way.answer = self._abstained(way, "no document passes the filter")
+        elif result.abstained:
+            way.answer = self._abstained(way, "nothing in the index is near enough to the question")
         elif self._model is None:
-            yield self._extracted(way, None if result.mode == "lexical" else reader.similarities(way.version))
-        elif streamed:
-            pieces = []
-            for piece in self._streamed(way, self._conversation(reader, way, how)):
-                pieces.append(piece)
-                yield piece
-            yield self._written(way, "".join(pieces))
+            way.answer = self._extracted(way, None if result.mode == "lexical" else reader.similarities(way.version))
         else:
-            yield self._written(way, self._said(way, self._conversation(reader, way, how)))
+            self._prepare(reader, way, how)
+        return way
 
-    def _searched(self, reader: Reader, way: _Asked, query: str, how: Mapping[str, Any]) -> Result:
+    def finish(self, way: Pending) -> Answer:
+        """Let the model answer, where one shall."""
+        return way.answer or self._written(way, self._said(way, way.conversation))
+
+    def stream(self, way: Pending) -> Iterator[str | Answer]:
+        """Pieces of what the model writes, as it writes them and unchecked, and last the answer that was made of it.
+
+        Close the iterator where nobody wants the rest.
+        """
+        if way.answer:
+            yield way.answer
+            return
+        pieces = []
+        began = time.perf_counter()
+        for piece in self._pieces(way.conversation):
+            pieces.append(piece)
+            yield piece
+        text = "".join(pieces)
+        text_tokens, tokens = counters(self._language_model())
+        way.spent(Completion("", tokens(way.conversation), text_tokens(text), time.perf_counter() - began, "stop"))
+        yield self._written(way, text)
+
+    def _searched(self, reader: Reader, way: Pending, query: str, how: Mapping[str, Any]) -> Result:
         """Always in one version. A quotation has to stand in its chunk, so hits are never wider than that."""
         began = time.perf_counter()
         result = reader.search(query, **{**how, "at": way.version.number, "expand": "chunk"})
@@ -125,7 +162,7 @@ class Answerer:
 
     # -- with a model --------------------------------------------------------------------------------------------------
 
-    def _without_sources(self, way: _Asked) -> Answer | None:
+    def _without_sources(self, way: Pending) -> Answer | None:
         """What the model says by itself, where it is sure enough."""
         from pipelines.generate.likelihood import answer_likelihood
         from pipelines.generate.local import LocalModel
@@ -139,65 +176,98 @@ class Answerer:
             likelihood = answer_likelihood(model, conversation, text)
         return self._answer(way, cite(text, [])) if likelihood >= self.config.ask.alone_above else None
 
-    def _conversation(self, reader: Reader, way: _Asked, how: Mapping[str, Any]) -> Conversation:
+    def _prepare(self, reader: Reader, way: Pending, how: Mapping[str, Any]) -> None:
         """What the model is told; the passages are numbered here."""
         if self.config.ask.hops > 1:
             way.hits = self._hops(reader, way, how)
         text_tokens, tokens = counters(self._language_model())
         room = self.config.ask.context_tokens
         if self._model and self._model.window:
-            room = min(room, self._model.window - self.config.generate.max_tokens - tokens(asked(way.question, [])))
+            least = self._model.window - self.config.generate.max_tokens - tokens(asked(way.question, []))
+            if least < 0:
+                raise InputError(
+                    f"{self._model.name} reads and writes {self._model.window:,} tokens, too few for a question with"
+                    f" an answer of {self.config.generate.max_tokens:,}",
+                    hint="lower generate.max_tokens, or choose a model with a larger window",
+                )
+            room = min(room, least)
         way.passages = numbered(within(way.hits, room, text_tokens))
+        if not way.passages:
+            way.answer = self._abstained(way, f"no passage that was found fits into {room:,} tokens")
+            return
         way.conflicts = conflicts_among(way.question, way.passages)
-        return asked(way.question, way.passages, conflicts=[each.markers for each in way.conflicts])
+        way.conversation = asked(way.question, way.passages, conflicts=[each.markers for each in way.conflicts])
 
-    def _hops(self, reader: Reader, way: _Asked, how: Mapping[str, Any]) -> list[Hit]:
+    def _hops(self, reader: Reader, way: Pending, how: Mapping[str, Any]) -> list[Hit]:
         """The hits of the question and of its steps in turn, each once."""
         steps = steps_of(self._said(way, split(way.question)), way.question, self.config.ask.hops)
         found = [way.hits, *(self._searched(reader, way, step, how).hits for step in steps)]
         mixed = [hit for rank in zip_longest(*found) for hit in rank if hit is not None]
         return _each_once(mixed, "chunk")
 
-    def _said(self, way: _Asked, conversation: Conversation) -> str:
+    def _said(self, way: Pending, conversation: Conversation) -> str:
         model = self._language_model()
         with self._turn():
             completion = next(iter(model.complete([conversation])))
         way.spent(completion)
         return completion.text
 
-    def _streamed(self, way: _Asked, conversation: Conversation) -> Iterator[str]:
-        model, pieces = self._language_model(), []
-        with self._turn():
-            began = time.perf_counter()
-            for piece in model.stream(conversation):
-                pieces.append(piece)
-                yield piece
-            seconds = time.perf_counter() - began
-        text_tokens, tokens = counters(model)
-        way.spent(Completion("", tokens(conversation), text_tokens("".join(pieces)), seconds, "stop"))
+    def _pieces(self, conversation: Conversation) -> Iterator[str]:
+        model = self._language_model()
+        if not (self._model and self._model.kind == "folder"):
+            yield from model.stream(conversation)
+            return
 
-    def _turn(self) -> AbstractContextManager[Any]:
-        """A model that runs here answers one question at a time."""
-        return self._alone if self._model and self._model.kind == "folder" else nullcontext()
+        def write(put: Callable[[str], bool]) -> None:
+            with self._turn():
+                for piece in model.stream(conversation):
+                    if not put(piece):
+                        return
+
+        yield from _from_thread(write)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Raises `ServiceUnavailable` where a model that runs here is busy for too long."""
+        if not (self._model and self._model.kind == "folder"):
+            yield
+            return
+        if not self._alone.acquire(timeout=self.config.generate.timeout_seconds):
+            raise ServiceUnavailable(
+                f"{self._model.name} was busy with other questions for {self.config.generate.timeout_seconds:g} s",
+                hint="try again",
+            )
+        try:
+            yield
+        finally:
+            self._alone.release()
 
     def _language_model(self) -> LanguageModel:
         with self._loading:
+            if self._closed:
+                raise ServiceUnavailable("this program is ending", hint="ask again when it was started again")
             if self._loaded is None:
                 assert self._model is not None
-                self._loaded = load_generator(self._model, self.config.generate).__enter__()
+                self._loaded = load_generator(self._model, self.config.generate, patient=self._patient).__enter__()
             return self._loaded
 
-    def _written(self, way: _Asked, text: str) -> Answer:
+    def _written(self, way: Pending, text: str) -> Answer:
+        """A text that only refuses is an abstention; one of which a passage supports something is an answer."""
         if not text.strip():
             return self._abstained(way, "the model wrote nothing")
-        if is_refusal(text):
+        cited = cite(text, way.passages)
+        if is_refusal(text) and not cited.citations:
             return self._abstained(way, "the model finds no answer in what was retrieved")
-        return self._answer(way, cite(text, way.passages))
+        return self._answer(way, cited)
 
     # -- without one ---------------------------------------------------------------------------------------------------
 
-    def _extracted(self, way: _Asked, similarities: Similarities | None) -> Answer:
+    def _extracted(self, way: Pending, similarities: Similarities | None) -> Answer:
         way.passages = numbered(way.hits)
+        texts = " ".join(f"{' '.join(hit.section)} {hit.text}" for hit in way.hits).casefold()
+        for identifier in _IDENTIFIER.findall(way.question):
+            if identifier.casefold() not in texts:
+                return self._abstained(way, f"no passage that was found has {identifier}")
         way.conflicts = conflicts_among(way.question, way.passages)
         quotes = best_quotes(way.question, way.passages, similarities)
         return (
@@ -206,10 +276,10 @@ class Answerer:
 
     # -- the answer ----------------------------------------------------------------------------------------------------
 
-    def _abstained(self, way: _Asked, reason: str) -> Answer:
+    def _abstained(self, way: Pending, reason: str) -> Answer:
         return self._answer(way, Cited(REFUSAL, [], []), reason)
 
-    def _answer(self, way: _Asked, cited: Cited, reason: str = "") -> Answer:
+    def _answer(self, way: Pending, cited: Cited, reason: str = "") -> Answer:
         nearest = [Nearest(hit.document, hit.section, hit.score) for hit in _each_once(way.hits, "document")]
         return Answer(
             index=way.index,
@@ -219,6 +289,7 @@ class Answerer:
             answer=cited.text,
             abstained=bool(reason),
             reason=reason,
+            calibrated="threshold" in (way.version.calibration or {}),
             citations=cited.citations,
             sentences=cited.sentences,
             conflicts=way.conflicts,
@@ -240,6 +311,28 @@ def log(reader: Reader, answer: Answer) -> None:
     cited = [each.document for each in answer.citations]
     traced(reader.config.log, answer)
     reader.log_answer(answer.version, answer.question, cited, abstained=answer.abstained, seconds=answer.seconds)
+
+
+def _from_thread(write: Callable[[Callable[[str], bool]], None]) -> Iterator[str]:
+    """What `write` puts, from a thread of its own, so that whoever stops reading leaves nothing locked. `put` says
+    False from then on."""
+    pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    unwanted = threading.Event()
+
+    def put(piece: str) -> bool:
+        pieces.put(piece)
+        return not unwanted.is_set()
+
+    pool = ThreadPoolExecutor(1, thread_name_prefix="ask")
+    writing = pool.submit(write, put)
+    writing.add_done_callback(lambda _: pieces.put(None))
+    try:
+        while (piece := pieces.get()) is not None:
+            yield piece
+        writing.result()
+    finally:
+        unwanted.set()
+        pool.shutdown(wait=False)
 
 
 def _each_once(hits: Iterable[Hit], by: str) -> list[Hit]:

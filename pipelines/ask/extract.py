@@ -47,17 +47,24 @@ def best_quotes(question: str, passages: Sequence[Passage], similarities: Simila
 
 def quotes_of(passage: Passage) -> Iterator[Quote]:
     """What can be an answer: every sentence that says something, but no heading and no head of a table."""
-    text, head, in_table = passage.hit.text, "", False
-    ranges = list(sentences_of(text))
-    for place, (start, end) in enumerate(ranges):
+    parts = list(parts_of(passage.hit.text))
+    heads = {head for _, _, head in parts if head}
+    for start, end, head in parts:
+        said = passage.hit.text[start:end]
+        if said not in heads and _says(said) and said.lstrip("# ") not in passage.hit.section:
+            yield Quote(passage, start, end, head)
+
+
+def parts_of(text: str) -> Iterator[tuple[int, int, str]]:
+    """(start, end, head) of each sentence; the head of a row of a table is the first row, which has none itself."""
+    head, in_table = "", False
+    for start, end in sentences_of(text):
         said = text[start:end]
-        follows = place + 1 < len(ranges) and _is_row(text[slice(*ranges[place + 1])])
-        if _is_row(said) and not in_table and follows:
-            head, in_table = said, True
-            continue
-        in_table = _is_row(said)
-        if _says(said) and said.lstrip("# ") not in passage.hit.section:
-            yield Quote(passage, start, end, head if in_table else "")
+        is_row = _is_row(said)
+        yield start, end, head if is_row and in_table else ""
+        if is_row and not in_table:
+            head = said
+        in_table = is_row
 
 
 def _is_row(text: str) -> bool:

@@ -13,13 +13,21 @@ _END = re.compile(rf"[.!?\u2026{_WIDE}][\"')\]\u201d\u2019]*(?:\s+|(?<=[{_WIDE}]
 _SHORT = re.compile(
     r"(?:^|[\s(])(?:[A-Za-z]|pp|e\.g|i\.e|cf|vs|etc|al|Mrs?|Ms|Dr|Prof|St|Nos?|Fig|Inc|Corp|Ltd|Co|approx)\.$"
 )
-_WORD = re.compile(r"\w+(?:[.,:/-]\w+)*")
-NEGATIONS = frozenset({"not", "no", "never", "none", "without", "cannot"})
+_WORD = re.compile(r"(?<![\w.])[-\u2212](?=\d)[\d.,:/]*\d|[$\u20ac\u00a3]?\w+(?:[.,:/-]\w+)*%?")  # -5, 10-Q, 50%
+NEGATIONS = frozenset({"not", "no", "never", "none", "without", "nobody", "nothing", "neither", "nor", "nowhere"})
+SHORT_LENGTH = 10  # characters of an abbreviation, with what is before it
+COUNTS = frozenset(
+    re.findall(
+        r"\w+",
+        "one two three four five six seven eight nine ten eleven twelve hundred thousand million billion trillion",
+    )
+)
+_WITH_NOT = re.compile(r"n['\u2019]t\b|\bcannot\b")
 _STOP = frozenset(  # not the negations: they change what is said
     re.findall(
         r"\w+",
         """a about after all an and any are as at be been before but by can could did do does for from had has have how
-        i if in into is it its may me more most much must my of on one or our shall should so some such than that the
+        i if in into is it its may me more most much must my of on or our shall should so some such than that the
         their them then there these they this to under up was we were what when where which who whom whose why will
         with would you your""",
     )
@@ -41,7 +49,10 @@ def _in_block(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         yield from _stripped(text, start, heading.end())
         start = heading.end()
     for match in _END.finditer(text, start, end):
-        if match.end() < end and (text[match.end()].islower() or _SHORT.search(text[start : match.start() + 1])):
+        if match.end() < end and (
+            text[match.end()].islower()
+            or _SHORT.search(text[max(start, match.start() - SHORT_LENGTH) : match.start() + 1])
+        ):
             continue
         yield from _stripped(text, start, match.end())
         start = match.end()
@@ -57,18 +68,18 @@ def _stripped(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 def words_of(text: str) -> list[str]:
     """Words that carry meaning, as they are compared: folded, without plural endings. Numbers stay whole: 1.5, 10-Q."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = _WITH_NOT.sub(" not", unicodedata.normalize("NFKC", text).casefold()).replace("\u2212", "-")
     return [_stem(word) for word in _WORD.findall(folded) if word not in _STOP]
 
 
 def is_number(word: str) -> bool:
-    """Whether a word has a digit: 30, 10-Q, v2."""
-    return any(character.isdigit() for character in word)
+    """Whether a word has a digit, or is the name of a number: 30, 10-Q, v2, seven."""
+    return word in COUNTS or any(character.isdigit() for character in word)
 
 
 def _stem(word: str) -> str:
     """What most inflected forms of an English word have in common; enough to compare, not to read."""
-    if len(word) < 5 or not word.isalpha():
+    if len(word) < 5 or not word.isalpha() or word in NEGATIONS or word in COUNTS:
         return word
     for ending in ("ations", "ation", "ings", "ing", "ers", "er", "ed", "es", "s", "ly"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:

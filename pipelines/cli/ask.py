@@ -7,7 +7,7 @@ import click
 
 from pipelines.cli.app import Settings, common
 from pipelines.cli.output import emit_json, excerpt, safe
-from pipelines.cli.search import metadata
+from pipelines.cli.search import filters_of
 
 if TYPE_CHECKING:
     from pipelines.ask import Answer
@@ -39,39 +39,43 @@ def ask(
     from pipelines.index import open_index
 
     config, workspace = settings.config, settings.workspace
-    how = {"at": at, "k": k, "mode": mode, "filter": dict(map(metadata, filters))}
+    how = {"at": at, "k": k, "mode": mode, "filter": filters_of(filters)}
     streamed = bool(config.generate.model) and sys.stdout.isatty() and not settings.json
     with (
         open_index(config.index.name, workspace=workspace.root, config=config, log=True) as reader,
         Answerer(config, workspace) as answerer,
     ):
-        if not streamed:
-            answer = answerer.ask(reader, question, **how)
+        way = answerer.begin(reader, question, **how)
+        if streamed and not way.answer:
+            pieces = []
+            try:
+                for each in answerer.stream(way):
+                    if isinstance(each, Answer):
+                        answer = each
+                    else:
+                        pieces.append(each)
+                        click.echo(safe(each) if each.strip() else each, nl=False)
+            finally:
+                click.echo()
+            shown = "".join(pieces).strip()
         else:
-            for each in answerer.stream(reader, question, **how):
-                if isinstance(each, Answer):
-                    answer = each
-                    log(reader, answer)
-                else:
-                    click.echo(safe(each) if each.strip() else each, nl=False)
-            click.echo()
+            answer, shown = answerer.finish(way), ""
+        log(reader, answer)
     if settings.json:
         emit_json(answer.to_json())
         return
-    _show(answer, streamed=streamed)
+    _show(answer, shown)
 
 
-def _show(answer: "Answer", *, streamed: bool) -> None:
+def _show(answer: "Answer", shown: str) -> None:
+    """shown: what the terminal has already, as the model wrote it."""
     where = f"{answer.index} v{answer.version}"
     if answer.abstained:
         click.echo(f"{answer.answer} {answer.reason[0].upper()}{answer.reason[1:]} (searched {where}); the nearest:")
         for near in answer.nearest:
             click.echo(f"    {safe(near.document)}  {safe(' > '.join(near.section))}  [{near.score:.3f}]")
-    elif not streamed:
-        click.echo("\n".join(safe(line) for line in answer.answer.splitlines()))
-    for sentence in answer.sentences:
-        if streamed and not sentence.supported:
-            click.echo(f"no passage supports: {excerpt(sentence.text)}")
+    elif answer.answer != shown:
+        click.echo(("\nchecked:\n" if shown else "") + "\n".join(safe(line) for line in answer.answer.splitlines()))
     for conflict in answer.conflicts:
         click.echo(f"sources {' and '.join(f'[{marker}]' for marker in conflict.markers)} say different things")
     for cited in answer.citations:
@@ -80,4 +84,6 @@ def _show(answer: "Answer", *, streamed: bool) -> None:
         click.echo(f'    "{excerpt(cited.quote)}"')
     spent = f" · {answer.tokens:,} tokens" if answer.tokens else ""
     spent += f" · cost {answer.cost:.4f}" if answer.cost else ""
+    if not answer.calibrated and not answer.abstained:
+        click.echo("note: this version has not learned when nothing relevant is there, see docs/calibration.md")
     click.echo(f"{where} {answer.snapshot[:12]} · {answer.model}{spent} · {answer.seconds:.1f} s")

@@ -1,5 +1,6 @@
 """search."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -60,7 +61,7 @@ def search(
             k=k,
             at=at,
             mode=mode,
-            filter=dict(map(metadata, filters)),
+            filter=filters_of(filters),
             exact=exact,
             fusion=fusion,
             mmr=mmr or None,
@@ -83,11 +84,11 @@ def search(
         click.echo(f"{result.index} v{result.version} {result.snapshot[:12]} · {result.mode}")
 
 
-def metadata(text: str) -> tuple[str, Any]:
-    """A filter as it is typed, KEY=VALUE."""
-    from pipelines.index.search import filter_of
+def filters_of(texts: Sequence[str]) -> dict[str, Any]:
+    """Filters as they are typed, each KEY=VALUE."""
+    from pipelines.index.search import filters_of as read
 
     try:
-        return filter_of(text)
+        return read(texts)
     except InputError as error:
         raise click.UsageError(f"--filter {error}") from None

@@ -14,6 +14,7 @@ from pipelines.models import Generator
 from pipelines.models.service import OPENAI, Purpose, Service, base_url, key_for
 
 PATH = "/chat/completions"
+CHARACTERS = 16  # of a token, at most: an answer with more of them is longer than it may be
 REFUSAL_HINT = "check generate.max_tokens and generate.temperature, and that the conversation fits the model"
 
 
@@ -52,7 +53,7 @@ class EndpointModel:
             pool.shutdown(cancel_futures=True)
 
     def stream(self, conversation: Conversation, max_tokens: int | None = None) -> Iterator[str]:
-        ended = False
+        ended, most = False, CHARACTERS * (max_tokens or self._config.max_tokens)
         with self._service.lines(PATH, self._body(conversation, max_tokens) | {"stream": True}) as lines:
             for line in lines:
                 if not line.startswith("data:"):
@@ -64,7 +65,10 @@ class EndpointModel:
                 piece, finish = self._piece(data)
                 ended = ended or bool(finish)
                 if piece:
+                    most -= len(piece)
                     yield _sound(piece)
+                if most < 0:
+                    raise self._service.wrong("an answer that does not end")
         if not ended:
             raise self._service.unavailable("the answer ended in the middle")
 
@@ -85,7 +89,7 @@ class EndpointModel:
             text = choice["message"]["content"] or ""  # null where only a tool or a refusal was written
             usage = answer.get("usage") or {}
             tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
             raise self._service.wrong("something else than a completion") from None
         if not isinstance(text, str):
             raise self._service.wrong("something else than a text")
@@ -96,10 +100,15 @@ class EndpointModel:
         try:
             event = json.loads(data)
             if error := event.get("error"):
-                raise self._service.unavailable(f"an error in the middle of an answer: {_said(error)}")
+                raise self._service.unavailable(
+                    f"an error in the middle of an answer: {self._service.said(_said(error))}"
+                )
             choice = (event.get("choices") or [{}])[0]  # the last event may only count tokens
-            return (choice.get("delta") or {}).get("content") or "", choice.get("finish_reason") or ""
-        except (ValueError, TypeError, AttributeError, KeyError):
+            piece = (choice.get("delta") or {}).get("content") or ""
+            if not isinstance(piece, str):
+                raise TypeError(type(piece))
+            return piece, str(choice.get("finish_reason") or "")
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             raise self._service.wrong("an event that is no part of a completion") from None
 
 

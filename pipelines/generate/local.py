@@ -12,10 +12,11 @@ and the model goes on from there. Batches are padded on the left and padding is 
 answered depends on its neighbours by rounding alone.
 """
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Self
 
 import torch
@@ -48,6 +49,7 @@ class LocalModel:
                 f"{model.name} cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
                 hint="choose a model that AutoModelForCausalLM loads without code of its own",
             ) from error
+        self._control = _control_tokens(self._tokenizer)
         self._ends = _end_tokens(self.weights, self._tokenizer)
         self._pad = self.end
         self.weights.generation_config = self._decoding()
@@ -101,6 +103,7 @@ class LocalModel:
 
     def prompt_ids(self, conversation: Conversation) -> list[int]:
         """The tokens of a conversation, up to where the answer begins."""
+        conversation = self._harmless(conversation)
         if self._tokenizer.chat_template:
             return list(self._tokenizer(self._templated(conversation), add_special_tokens=False)["input_ids"])
         return list(self._tokenizer(plain(conversation))["input_ids"])
@@ -111,6 +114,7 @@ class LocalModel:
 
     def answered_ids(self, conversation: Conversation, answer: str) -> list[int]:
         """The tokens of a conversation with an answer, and what ends it."""
+        conversation = self._harmless(conversation)
         if self._tokenizer.chat_template:
             whole = self._templated([*conversation, Message("assistant", answer)], answered=True)
             return list(self._tokenizer(whole, add_special_tokens=False)["input_ids"])
@@ -126,6 +130,13 @@ class LocalModel:
                 hint="lower generate.max_tokens, or choose a model with a larger window",
             )
         return ids
+
+    def _harmless(self, conversation: Conversation) -> list[Message]:
+        """The same, where no text holds a control token of the model: only its template may begin or end a turn."""
+        return [
+            replace(message, content=self._control.sub(lambda found: f"{found[0][0]} {found[0][1:]}", message.content))
+            for message in conversation
+        ]
 
     def _templated(self, conversation: Conversation, *, answered: bool = False) -> str:
         def text(messages: Sequence[Message]) -> str:
@@ -205,6 +216,14 @@ def open_weights(model: Generator, dtype: torch.dtype, **more: Any) -> Any:
             f"{model.name} is an adapter, and PEFT is not installed", hint="pip install 'snapdex[train]'"
         ) from None
     return PeftModel.from_pretrained(whole, str(model.adapter)).merge_and_unload()
+
+
+def _control_tokens(tokenizer: Any) -> re.Pattern[str]:
+    """What the tokenizer reads as one token wherever it stands in a text."""
+    names = {str(name) for name in [*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()]}
+    return re.compile(
+        "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True) if len(name) > 1) or r"(?!)"
+    )
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> set[int]:

@@ -230,9 +230,9 @@ def encoder_of_versions(config: Config, home: Workspace) -> QueryEncoder:
     return encode
 
 
-def workspace_at(directory: Path | None) -> Workspace:
+def workspace_at(directory: Path | str | None) -> Workspace:
     """The workspace in a directory; default: `SNAPDEX_HOME`, or here."""
-    return Workspace((directory or Path(os.environ.get("SNAPDEX_HOME") or ".")).resolve())
+    return Workspace(Path(directory or os.environ.get("SNAPDEX_HOME") or ".").resolve())
 
 
 def parameters_in(home: Workspace) -> Config:
@@ -251,7 +251,7 @@ def parameters_in(home: Workspace) -> Config:
 def open_index(
     name: str | None = None,
     *,
-    workspace: Path | None = None,
+    workspace: Path | str | None = None,
     config: Config | None = None,
     encode: QueryEncoder | None = None,
     log: bool | None = None,

@@ -1,6 +1,6 @@
 """Search: one statement against one version, hits with their lineage."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -133,6 +133,17 @@ def coverage(connection: Connection, index: str, query: str, *, at: int) -> floa
 def plain(query: str) -> str:
     """The query without what Postgres text cannot hold: NUL and lone surrogates, which match nothing anyway."""
     return query.replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
+
+
+def filters_of(texts: Iterable[str]) -> dict[str, Any]:
+    """A filter that is written as several `KEY=VALUE`. Raises `InputError` where a key comes twice."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, value = filter_of(text)
+        if key in found:
+            raise InputError(f"has {key[:100]!r} twice, and all must hold at once", hint="leave one out")
+        found[key] = value
+    return found
 
 
 def filter_of(text: str) -> tuple[str, Any]:

@@ -25,6 +25,7 @@ ATTEMPTS = 6
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 60.0
 TIMEOUT_SECONDS = 60.0
+LONGEST_LINE = 2**20  # bytes
 SHOWN = 300  # characters of what a server says about a failure
 
 
@@ -81,6 +82,7 @@ class Service:
         requests_per_minute: int = 0,
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
+        attempts: int | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
@@ -90,6 +92,7 @@ class Service:
         self._key = _Secret(key)
         self._interval_seconds = 60 / requests_per_minute if requests_per_minute else 0.0
         self._timeout_seconds = timeout_seconds
+        self._attempts = attempts
         self._sleep, self._clock, self._chance = sleep, clock, chance
         self._next_request = 0.0
         self._lock = threading.Lock()
@@ -151,11 +154,22 @@ class Service:
         response, _ = self._answered(send, stream=True)
         assert response is not None
         try:
-            yield response.iter_lines()
+            yield self._lines(response.iter_bytes())
         except httpx.RequestError as error:
             raise self.unavailable(f"{type(error).__name__} in the middle of an answer") from None
         finally:
             response.close()
+
+    def _lines(self, parts: Iterator[bytes]) -> Iterator[str]:
+        """Lines of an event stream, which end with a line feed: other separators of Unicode are text."""
+        rest = b""
+        for part in parts:
+            *whole, rest = (rest + part).split(b"\n")
+            if len(rest) > LONGEST_LINE:
+                raise self.wrong("a line that does not end")
+            yield from (line.decode("utf-8", "replace").removesuffix("\r") for line in whole)
+        if rest:
+            yield rest.decode("utf-8", "replace")
 
     def wrong(self, what: str) -> IntegrityError:
         return IntegrityError(
@@ -185,7 +199,7 @@ class Service:
         import httpx
 
         reason, pause = "", 0.0
-        for attempt in range(ATTEMPTS):
+        for attempt in range(self._attempts or ATTEMPTS):
             if attempt and not self._closed:
                 self._sleep(pause)
             if attempt and self._closed:
@@ -204,7 +218,7 @@ class Service:
             if response.is_success:
                 try:
                     return response, None if stream else response.json()
-                except ValueError:
+                except (ValueError, RecursionError):
                     reason = "an answer that is not JSON"
                     continue
             reason = f"status {response.status_code}"

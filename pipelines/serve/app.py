@@ -40,7 +40,7 @@ def application(
     readers = Readers(config, workspace, size=config.serve.connections, encode=encode, connect=connect)
     looking = Readers(config, workspace, size=1, wait_seconds=LOOK_SECONDS, connect=connect)
     service = Service(config, readers, Pulse(looking), Measures())
-    answerer = Answerer(config, workspace)
+    answerer = Answerer(config, workspace, patient=False)
 
     def load_model() -> None:
         """So that the first query does not wait for it. What goes wrong here goes wrong there too, and is said."""

@@ -17,7 +17,7 @@ from pipelines.errors import ConfigError, InputError, ServiceUnavailable
 from pipelines.index.catalog import get_index, get_version, versions
 from pipelines.index.history import diff, diff_facts, version_facts
 from pipelines.index.reader import Reader
-from pipelines.index.search import filter_of
+from pipelines.index.search import filters_of
 from pipelines.readers import Readers
 from pipelines.serve.measures import Measures
 from pipelines.serve.problems import Problem
@@ -63,7 +63,7 @@ def router_of(service: Service, token: list[Any]) -> APIRouter:
     @router.get("/search", summary="Search", tags=["search"], dependencies=token, responses=_answers(ResultShape))
     def search(asked: Annotated[SearchInUrl, Query()]) -> Response:
         """The best passages for a query, each with document, section, page and place; or that there is nothing."""
-        return _search(service, asked, dict(map(filter_of, asked.filter)))
+        return _search(service, asked, filters_of(asked.filter))
 
     @router.post(
         "/search",

@@ -121,6 +121,7 @@ class AnswerShape(BaseModel):
     answer: str = Field(description="With markers: `[1]` stands for a citation, `[?]` for nothing that supports it.")
     abstained: bool = Field(description="The documents do not answer the question.")
     reason: str = Field(description="Of an abstention.")
+    calibrated: bool = Field(description="The version has learned when nothing relevant is there.")
     citations: list[CitationShape]
     sentences: list[SentenceShape]
     conflicts: list[ConflictShape]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipelines.ask import Answer, Answerer
-from pipelines.errors import ConfigError, ServiceUnavailable
+from pipelines.errors import ConfigError, InputError, ServiceUnavailable
 from pipelines.index import open_index
 from pipelines.index.retrievals import usage
 from tests.ask.world import DOCUMENTS, QUESTION, answer, chunk_texts, with_model
@@ -78,7 +78,7 @@ def test_pieces_come_as_they_are_written(handbook: State, chat: Server) -> None:
         open_index(workspace=state.root, config=state.config) as reader,
         Answerer(state.config, state.workspace) as one,
     ):
-        *pieces, last = one.stream(reader, QUESTION)
+        *pieces, last = one.stream(one.begin(reader, QUESTION))
     assert pieces == parts
     assert isinstance(last, Answer) and last.citations[0].quote == "A standby may lag by 16 MiB."
     assert last.prompt_tokens > 0 and last.completion_tokens > 0
@@ -161,3 +161,39 @@ def test_answers_are_logged_beside_their_searches(handbook: State) -> None:
     assert [week.searches for week in used.weeks] == [1], "an answer is no search"
     (slow,) = used.slowest
     assert slow.milliseconds > 0 and slow.query is None and slow.hits == 3
+
+
+def test_a_code_that_no_passage_has_is_not_answered_with_another(handbook: State) -> None:
+    handbook.write({"codes.md": "# Codes\n\nBK-3004 means that the key was used before.\n"})
+    handbook.run()
+    assert "BK-3004" in answer(handbook, "What does BK-3004 mean?").answer
+    found = answer(handbook, "What does BK-3025 mean?")
+    assert found.abstained and found.reason == "no passage that was found has BK-3025"
+
+
+def test_a_denial_that_a_document_makes_is_an_answer(handbook: State, chat: Server) -> None:
+    handbook.write({"ferry.md": "# Ferry\n\nThe ferry contract does not contain a penalty clause.\n"})
+    handbook.run()
+    chat.right = lambda body: says("The ferry contract does not contain a penalty clause.")
+    found = answer(with_model(handbook, chat), "Is there a penalty clause in the ferry contract?")
+    assert not found.abstained and found.citations[0].document == "ferry.md"
+
+
+@pytest.mark.parametrize("question", ["", "   ", "?!", "\0"])
+def test_no_question_is_no_question(handbook: State, question: str) -> None:
+    with pytest.raises(InputError, match="empty"):
+        answer(handbook, question)
+
+
+def test_a_filter_that_nothing_passes_is_the_reason(handbook: State) -> None:
+    assert answer(handbook, filter={"document": "nosuch/*"}).reason == "no document passes the filter"
+
+
+def test_one_passage_that_does_not_fit_hides_no_other(handbook: State, chat: Server) -> None:
+    handbook.write({"long.md": f"# Lag standby\n\n{'lag standby ' * 6}{'x' * 12_000}\n"})
+    handbook.run()
+    found = answer(with_model(handbook, chat))
+    assert "16 MiB" in found.answer and len(found.shown) == 3
+    assert answer(with_model(handbook, chat, "ask.context_tokens=1")).reason.startswith(
+        "no passage that was found fits"
+    )

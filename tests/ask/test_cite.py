@@ -1,6 +1,7 @@
 """A citation holds, or it is not there."""
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from pipelines.ask.cite import UNSUPPORTED, cite, quoted
 from pipelines.ask.conflicts import conflicts_among
 from pipelines.ask.extract import best_quotes
+from pipelines.ask.passages import source_text
 from tests.ask.hits import passages
 
 SHOWN = passages(
@@ -110,3 +112,50 @@ def test_a_row_of_a_table_is_found_by_the_heads_of_its_columns_and_no_head_is_an
     table = "| Service | gRPC port | Owner |\n|---|---|---|\n| tallyman | 9150 | billing |\n| booker | 9151 | sales |"
     quotes = best_quotes("What is the gRPC port of tallyman?", passages(table))
     assert quotes[0].text == "| tallyman | 9150 | billing |"
+
+
+@pytest.mark.parametrize(
+    ("said", "source", "supported"),
+    [
+        ("Refunds above 50 euros don't need a second person.", "Refunds above 50 euros need a second person.", False),
+        ("Passwords must be shared by mail.", "Passwords must never be shared by mail.", False),
+        ("Nobody may enter the harbour at night.", "Everybody may enter the harbour at night.", False),
+        ("The gate opens at nine.", "The gate opens at seven.", False),
+        ("A standby may lag by 16 TiB.", "A standby may lag by 16 MiB.", False),
+        ("It freezes at 18 degrees in the cellar.", "It freezes at -18 degrees in the cellar.", False),
+        ("Growth was 50% of all refunds.", "Growth was 50 euros of all refunds.", False),
+        ('The page says "pay always now".', 'The page says "pay never now".', False),
+        ("The page says «pay always now».", "The page says pay never now.", False),
+        ("The ferry contract does not contain a penalty.", "The ferry contract does not contain a penalty.", True),
+        ("Tallyman uses port 8150.", "| Service | HTTP port |\n|---|---|\n| tallyman | 8150 |", True),
+        ("The gate opens at seven.", "The gate opens at seven.", True),
+    ],
+)
+def test_numbers_units_quotations_and_denials_count(said: str, source: str, supported: bool) -> None:
+    assert [each.supported for each in cite(f"{said[:-1]} [1].", passages(source)).sentences] == [supported]
+
+
+@pytest.mark.parametrize(
+    "form", ["【1】", "[^1]", "[ 1 ]", "[source 1]", "[1,]", "[1-2]", "[1\u20132]", "\uff3b1\uff3d", "[1][?]", "[[1]]"]
+)
+def test_markers_are_read_in_every_form(form: str) -> None:
+    found = cite(f"A standby may lag by 16 MiB {form}.", SHOWN)
+    assert marks(found.text) == ["1"] and found.sentences[0].text == "A standby may lag by 16 MiB."
+
+
+def test_code_and_the_documents_own_brackets_are_no_markers() -> None:
+    assert "`args[0]`" in cite("A standby may lag by 16 MiB, see `args[0]` [1].", SHOWN).text
+    found = quoted(
+        best_quotes("When does the gate open?", passages("The gate opens at six [2], said the master [17]."))
+    )
+    assert marks(found.text) == ["1"]
+
+
+def test_no_text_takes_long() -> None:
+    """A guard against patterns that look back again and again; each of these took seconds."""
+    began = time.perf_counter()
+    for text in ("." * 30_000, " " * 30_000 + "x", "A. " * 7000, "[" * 20_000, "[1" * 9000, '"' * 20_001, "`" * 20_001):
+        cite(f"A{text}b", SHOWN)
+        best_quotes("What?", passages(f"A{text}b"))
+    source_text(passages("<" + " " * 100_000)[0])
+    assert time.perf_counter() - began < 20

@@ -234,7 +234,11 @@ def test_ctrl_c_leaves_the_job_running_and_says_so(
 ) -> None:
     monkeypatch.setenv("SNAPDEX_HOME", str(workspace.root))
     server.when_looked_at = lambda: os.kill(os.getpid(), signal.SIGINT)
-    assert run_program(["finetune", "sft", "house"]) == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # other tests may have left another one
+    try:
+        assert run_program(["finetune", "sft", "house"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     said = capfd.readouterr().err
     assert f"the job ftjob-3 goes on at {server.url}\nhint: finished work is kept: the same command" in said
     server.when_looked_at = lambda: None

@@ -72,7 +72,9 @@ def test_pieces_then_the_answer(book: State, chat: Server) -> None:
         assert name == "error" and "overloaded" in last["error"] and last["hint"]
 
         chat.right = lambda body: (401, {}, {})
-        refused = client.post("/ask", json={"question": QUESTION, "stream": True})
+        ((name, last),) = events_of(client.post("/ask", json={"question": QUESTION, "stream": True}))
+        assert name == "error" and "key" in last["error"]
+        refused = client.post("/ask", json={"question": QUESTION})
         assert refused.status_code == 400 and "key" in refused.json()["error"]
 
 
@@ -83,6 +85,7 @@ def test_pieces_then_the_answer(book: State, chat: Server) -> None:
         ({"question": "x" * 10_000}, 422),
         ({"question": QUESTION, "k": 9999}, 422),
         ({"question": ""}, 422),
+        ({"question": " ?! "}, 422),
         ({"question": QUESTION, "stream": "perhaps"}, 422),
         ({"query": QUESTION}, 422),
     ],

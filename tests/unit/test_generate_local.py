@@ -31,7 +31,7 @@ WITHOUT_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no pl
 WINDOW = 256
 
 
-def small_writer(directory: Path, template: str | None = None, seed: int = 3) -> Path:
+def small_writer(directory: Path, template: str | None = None, seed: int = 3, window: int = WINDOW) -> Path:
     """A Llama of one layer; it writes nonsense, and the same nonsense each time."""
     words = Tokenizer(BPE())
     words.pre_tokenizer = ByteLevel(add_prefix_space=False)
@@ -43,7 +43,7 @@ def small_writer(directory: Path, template: str | None = None, seed: int = 3) ->
     from tokenizers.decoders import ByteLevel as Decoder
 
     words.decoder = Decoder()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", model_max_length=WINDOW)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", model_max_length=window)
     tokenizer.chat_template = template
     tokenizer.save_pretrained(directory)
     torch.manual_seed(seed)
@@ -53,7 +53,7 @@ def small_writer(directory: Path, template: str | None = None, seed: int = 3) ->
         intermediate_size=64,
         num_hidden_layers=1,
         num_attention_heads=2,
-        max_position_embeddings=WINDOW,
+        max_position_embeddings=window,
         initializer_range=0.5,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
