@@ -115,8 +115,11 @@ async def _in_thread(work: Callable[[], T]) -> T:
     def run() -> None:
         try:
             found = work()
-        except Exception as error:  # noqa: BLE001 # it is raised where it is awaited
+        except SnapdexError as error:
             loop.call_soon_threadsafe(told, done.set_exception, error)
+        except Exception as error:  # a bug: told where it is awaited, and on stderr
+            loop.call_soon_threadsafe(told, done.set_exception, error)
+            raise
         else:
             loop.call_soon_threadsafe(told, done.set_result, found)
 
