@@ -30,7 +30,7 @@ from pipelines.models import Generator, resolve_generator
 
 NEAREST = 3  # documents that an abstention names
 ALONE = f"Answer briefly. If you do not know, say: {REFUSAL}"
-_IDENTIFIER = re.compile(r"\b(?=\w*[A-Za-z])[\w-]*\d[\w-]*\b")  # TM-5013, v4, 10-Q: no other one will do
+_CODE = re.compile(r"\b[A-Za-z]{2,}[-_]\d{2,}\b")  # TM-5013: another one is no answer; Q3 and 10-Q are no codes
 
 
 @dataclass
@@ -265,9 +265,9 @@ class Answerer:
     def _extracted(self, way: Pending, similarities: Similarities | None) -> Answer:
         way.passages = numbered(way.hits)
         texts = " ".join(f"{' '.join(hit.section)} {hit.text}" for hit in way.hits).casefold()
-        for identifier in _IDENTIFIER.findall(way.question):
-            if identifier.casefold() not in texts:
-                return self._abstained(way, f"no passage that was found has {identifier}")
+        for code in _CODE.findall(way.question):
+            if code.casefold() not in texts:
+                return self._abstained(way, f"no passage that was found has {code}")
         way.conflicts = conflicts_among(way.question, way.passages)
         quotes = best_quotes(way.question, way.passages, similarities)
         return (

@@ -169,6 +169,7 @@ def test_a_code_that_no_passage_has_is_not_answered_with_another(handbook: State
     assert "BK-3004" in answer(handbook, "What does BK-3004 mean?").answer
     found = answer(handbook, "What does BK-3025 mean?")
     assert found.abstained and found.reason == "no passage that was found has BK-3025"
+    assert not answer(handbook, "What does the 10-Q of Q3 say about the key?").abstained
 
 
 def test_a_denial_that_a_document_makes_is_an_answer(handbook: State, chat: Server) -> None:
