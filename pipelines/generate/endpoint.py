@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
+from itertools import chain, islice
 from typing import Any, Self
 
 from pipelines.config import GenerateConfig
@@ -38,10 +39,15 @@ class EndpointModel:
         self._service.close()
 
     def complete(self, conversations: Iterable[Conversation], max_tokens: int | None = None) -> Iterator[Completion]:
+        rest = iter(conversations)
+        first = list(islice(rest, 2))
+        if len(first) < 2:  # in the caller's thread: one of a pool would hold up the end of the program
+            yield from (self._completion(conversation, max_tokens) for conversation in first)
+            return
         waiting: deque[Future[Completion]] = deque()
         pool = ThreadPoolExecutor(self._config.concurrency, thread_name_prefix="generate")
         try:
-            for conversation in conversations:
+            for conversation in chain(first, rest):
                 waiting.append(pool.submit(self._completion, conversation, max_tokens))
                 if len(waiting) == self._config.concurrency:
                     yield waiting.popleft().result()

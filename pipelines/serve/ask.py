@@ -108,20 +108,24 @@ async def _in_thread(work: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
-    def told(set_it: Callable[[Any], None], value: Any) -> None:
+    def settle(set_it: Callable[[Any], None], value: Any) -> None:
         if not done.done():
             set_it(value)
+
+    def told(set_it: Callable[[Any], None], value: Any) -> None:
+        if not loop.is_closed():  # else the service has ended, and nobody waits
+            loop.call_soon_threadsafe(settle, set_it, value)
 
     def run() -> None:
         try:
             found = work()
         except SnapdexError as error:
-            loop.call_soon_threadsafe(told, done.set_exception, error)
+            told(done.set_exception, error)
         except Exception as error:  # a bug: told where it is awaited, and on stderr
-            loop.call_soon_threadsafe(told, done.set_exception, error)
+            told(done.set_exception, error)
             raise
         else:
-            loop.call_soon_threadsafe(told, done.set_result, found)
+            told(done.set_result, found)
 
     threading.Thread(target=run, name="ask", daemon=True).start()
     return await done
