@@ -64,11 +64,6 @@ def _found(config: Config, workspace: Workspace, queries: Sequence[Query], versi
         return {query.id: reader.search(query.text, k=DEPTH, at=version).hits for query in queries}
 
 
-def _passage(hit: Hit) -> str:
-    """As a reranker is shown it."""
-    return "\n".join(filter(None, [" > ".join(hit.section), hit.text]))
-
-
 def _train(config: Config, workspace: Workspace, queries: Sequence[Query], version: int, target: Path) -> None:
     from datasets import Dataset
     from sentence_transformers.cross_encoder import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
@@ -81,7 +76,7 @@ def _train(config: Config, workspace: Workspace, queries: Sequence[Query], versi
         wrong = [hit for hit in hits if hit.document not in query.relevant]
         for hit in right.values():
             chosen = [(hit, 1.0), *((each, 0.0) for each in choose.sample(wrong[:READ], WRONG))]
-            rows += [{"query": query.text, "passage": _passage(each), "label": label} for each, label in chosen]
+            rows += [{"query": query.text, "passage": each.passage, "label": label} for each, label in chosen]
     say(f"rerank: {len(rows):,} pairs to learn")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -120,7 +115,7 @@ def _judge(
     orders: dict[str, list[float]] = {"hybrid": [], "reranked": [], "mixed": []}
     for query in queries:
         hits = found[query.id]
-        read = score_pairs(model, query.text, [_passage(hit) for hit in hits[:READ]])
+        read = score_pairs(model, query.text, [hit.passage for hit in hits[:READ]])
         mixed = [sum(both) / 2 for both in zip(_scaled(read), _scaled([hit.score for hit in hits[:READ]]), strict=True)]
         for label, order in (("hybrid", hits), ("reranked", _by(hits, read)), ("mixed", _by(hits, mixed))):
             ranking = documents_of(hit.document for hit in order)

@@ -65,5 +65,4 @@ def asked(
 def source_text(passage: Passage) -> str:
     """A passage as data: it can neither end itself nor begin another one."""
     name = re.sub(r'[<>"\s]+', " ", passage.hit.document)
-    text = "\n".join(filter(None, [" > ".join(passage.hit.section), passage.hit.text]))
-    return f'<source id="{passage.marker}" document="{name}">\n{_TAG.sub("&lt;", text)}\n</source>'
+    return f'<source id="{passage.marker}" document="{name}">\n{_TAG.sub("&lt;", passage.hit.passage)}\n</source>'

@@ -130,8 +130,8 @@ class Reader:
 
     def coverage(self, query: str, *, at: str | int | None = None) -> float:
         """The share of the query's weight in words that one chunk has: 0 to 1."""
+        version = self.version(at)
         with translated_errors():
-            version = get_version(self.connection, get_index(self.connection, self.name), _named(at))
             return coverage(self.connection, self.name, plain(query), at=version.number)
 
     def version(self, at: str | int | None = None) -> Version:
@@ -146,7 +146,7 @@ class Reader:
 
     def similarities(self, version: Version) -> Similarities | None:
         """By the embedding model of the version; None where that is at a server, where each would be a request."""
-        from pipelines.embed import encode_passages, encode_query
+        from pipelines.embed import encode_passages
 
         config, model = with_model_of(version, self.config, self._home)
         if model.kind == "endpoint":
@@ -154,7 +154,7 @@ class Reader:
 
         def similar(query: str, texts: Sequence[str]) -> list[float]:
             vectors = encode_passages(config, self._home, texts, model=model)
-            found: list[float] = (vectors @ encode_query(config, self._home, plain(query), model=model)).tolist()
+            found: list[float] = (vectors @ self._encode(plain(query), version)).tolist()
             return found
 
         return similar
@@ -192,8 +192,7 @@ def reranked(result: Result, model: Reranker, k: int) -> Result:
     """The k hits that the model likes best, with its scores; equal ones stay in order."""
     from pipelines.embed import score_pairs
 
-    passages = ["\n".join(filter(None, [" > ".join(hit.section), hit.text])) for hit in result.hits]
-    scores = score_pairs(model, result.query, passages)
+    scores = score_pairs(model, result.query, [hit.passage for hit in result.hits])
     order = sorted(range(len(scores)), key=lambda place: -scores[place])[:k]
     hits = [replace(result.hits[place], rank=rank, score=scores[place]) for rank, place in enumerate(order, 1)]
     return replace(result, hits=hits)

@@ -38,6 +38,11 @@ class Hit:
     similar: list[str]  # documents of hits that were left out because they say nearly the same
     metadata: dict[str, Any]
 
+    @property
+    def passage(self) -> str:
+        """The text under the path of its section, as a model that reads passages is shown it."""
+        return "\n".join(filter(None, [" > ".join(self.section), self.text]))
+
 
 @dataclass(frozen=True)
 class Result:
