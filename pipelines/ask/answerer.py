@@ -1,12 +1,9 @@
 """From a question to an answer with evidence, against one version."""
 
-import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Self
@@ -75,7 +72,6 @@ class Answerer:
         self._model: Generator | None = resolve_generator(config.generate, workspace) if config.generate.model else None
         self._loaded: LanguageModel | None = None
         self._loading = threading.Lock()
-        self._alone = threading.Lock()  # a model that runs here answers one question at a time
         self._closed = False
         if config.ask.hops > 1 and self._model is None:
             raise ConfigError(
@@ -100,8 +96,7 @@ class Answerer:
             self._closed = True
             loaded, self._loaded = self._loaded, None
         if loaded is not None:
-            with self._turn():
-                loaded.__exit__(None, None, None)
+            loaded.__exit__(None, None, None)
 
     def ask(self, reader: Reader, question: str, **how: Any) -> Answer:
         """The answer of the active version, or of `at`. `how`: `at`, `k`, `mode` and `filter`, as `Reader.search`."""
@@ -144,11 +139,12 @@ class Answerer:
             return
         pieces = []
         began = time.perf_counter()
-        for piece in self._pieces(way.conversation):
+        model = self._language_model()
+        for piece in model.stream(way.conversation):
             pieces.append(piece)
             yield piece
         text = "".join(pieces)
-        text_tokens, tokens = counters(self._language_model())
+        text_tokens, tokens = counters(model)
         way.spent(Completion("", tokens(way.conversation), text_tokens(text), time.perf_counter() - began, "stop"))
         yield self._written(way, text)
 
@@ -172,8 +168,7 @@ class Answerer:
         assert isinstance(model, LocalModel)
         if not text.strip() or is_refusal(text):
             return None
-        with self._turn():
-            likelihood = answer_likelihood(model, conversation, text)
+        likelihood = answer_likelihood(model, conversation, text)
         return self._answer(way, cite(text, [])) if likelihood >= self.config.ask.alone_above else None
 
     def _prepare(self, reader: Reader, way: Pending, how: Mapping[str, Any]) -> None:
@@ -206,41 +201,9 @@ class Answerer:
         return _each_once(mixed, "chunk")
 
     def _said(self, way: Pending, conversation: Conversation) -> str:
-        model = self._language_model()
-        with self._turn():
-            completion = next(iter(model.complete([conversation])))
+        completion = next(iter(self._language_model().complete([conversation])))
         way.spent(completion)
         return completion.text
-
-    def _pieces(self, conversation: Conversation) -> Iterator[str]:
-        model = self._language_model()
-        if not (self._model and self._model.kind == "folder"):
-            yield from model.stream(conversation)
-            return
-
-        def write(put: Callable[[str], bool]) -> None:
-            with self._turn():
-                for piece in model.stream(conversation):
-                    if not put(piece):
-                        return
-
-        yield from _from_thread(write)
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Raises `ServiceUnavailable` where a model that runs here is busy for too long."""
-        if not (self._model and self._model.kind == "folder"):
-            yield
-            return
-        if not self._alone.acquire(timeout=self.config.generate.timeout_seconds):
-            raise ServiceUnavailable(
-                f"{self._model.name} was busy with other questions for {self.config.generate.timeout_seconds:g} s",
-                hint="try again",
-            )
-        try:
-            yield
-        finally:
-            self._alone.release()
 
     def _language_model(self) -> LanguageModel:
         with self._loading:
@@ -311,28 +274,6 @@ def log(reader: Reader, answer: Answer) -> None:
     cited = [each.document for each in answer.citations]
     traced(reader.config.log, answer)
     reader.log_answer(answer.version, answer.question, cited, abstained=answer.abstained, seconds=answer.seconds)
-
-
-def _from_thread(write: Callable[[Callable[[str], bool]], None]) -> Iterator[str]:
-    """What `write` puts, from a thread of its own, so that whoever stops reading leaves nothing locked. `put` says
-    False from then on."""
-    pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    unwanted = threading.Event()
-
-    def put(piece: str) -> bool:
-        pieces.put(piece)
-        return not unwanted.is_set()
-
-    pool = ThreadPoolExecutor(1, thread_name_prefix="ask")
-    writing = pool.submit(write, put)
-    writing.add_done_callback(lambda _: pieces.put(None))
-    try:
-        while (piece := pieces.get()) is not None:
-            yield piece
-        writing.result()
-    finally:
-        unwanted.set()
-        pool.shutdown(wait=False)
 
 
 def _each_once(hits: Iterable[Hit], by: str) -> list[Hit]:

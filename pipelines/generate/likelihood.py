@@ -33,6 +33,6 @@ def perplexity(model: LocalModel, texts: Sequence[str]) -> float:
 def _losses(model: LocalModel, ids: Sequence[int], *, skipped: int) -> torch.Tensor:
     """Negative log probabilities of all tokens but the first `skipped`, which are only read."""
     tokens = torch.tensor([list(ids)], device=model.device)
-    with torch.inference_mode():
+    with model.turn(), torch.inference_mode():
         logits = model.weights(input_ids=tokens).logits[0, skipped - 1 : -1].float()
     return torch.nn.functional.cross_entropy(logits, tokens[0, skipped:], reduction="none")

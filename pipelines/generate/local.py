@@ -13,9 +13,11 @@ answered depends on its neighbours by rounding alone.
 """
 
 import re
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any, Self
 
@@ -23,7 +25,7 @@ import torch
 from jinja2 import TemplateError
 
 from pipelines.config import GenerateConfig
-from pipelines.errors import ConfigError, InputError
+from pipelines.errors import ConfigError, InputError, ServiceUnavailable
 from pipelines.generate.chat import Completion, Conversation, Message
 from pipelines.model import batched
 from pipelines.models import Generator
@@ -31,7 +33,7 @@ from pipelines.models.threads import let_idle_threads_sleep
 
 
 class LocalModel:
-    """The weights in memory; `concurrency` conversations are a batch."""
+    """The weights in memory; `concurrency` conversations are a batch. Threads take turns at them, batch by batch."""
 
     def __init__(self, model: Generator, config: GenerateConfig) -> None:
         let_idle_threads_sleep()
@@ -39,6 +41,7 @@ class LocalModel:
             torch.set_num_threads(config.threads)
         self._config = config
         self._name, self.window = model.name, model.window
+        self._alone, self._closed = threading.Lock(), False
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             self._tokenizer, self.weights = _loaded(model, self.device)
@@ -58,7 +61,31 @@ class LocalModel:
         return self
 
     def __exit__(self, *_: object) -> None:
-        del self.weights
+        """What is being written ends with its next token."""
+        self._closed = True
+        if self._alone.acquire(timeout=self._config.timeout_seconds):
+            self.weights = None
+            self._alone.release()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The weights for this thread alone. Raises `ServiceUnavailable` where others have them for
+        `timeout_seconds`, and when the model was closed, because what was cut short is no answer."""
+        seconds = self._config.timeout_seconds
+        if not self._alone.acquire(timeout=seconds):
+            raise ServiceUnavailable(f"{self._name} was busy with other questions for {seconds:g} s", hint="try again")
+        try:
+            self._check_open()
+            yield
+            self._check_open()
+        finally:
+            self._alone.release()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ServiceUnavailable(
+                f"{self._name} is being closed", hint="ask again when this program was started again"
+            )
 
     def complete(self, conversations: Iterable[Conversation], max_tokens: int | None = None) -> Iterator[Completion]:
         limit = max_tokens or self._config.max_tokens
@@ -74,27 +101,27 @@ class LocalModel:
                 yield Completion(text, len(prompt), len(written), seconds, finish)
 
     def stream(self, conversation: Conversation, max_tokens: int | None = None) -> Iterator[str]:
-        from transformers import StoppingCriteriaList, TextIteratorStreamer
+        from transformers import TextIteratorStreamer
 
         limit = max_tokens or self._config.max_tokens
         prompt = self._prompt(conversation, limit)
         streamer = TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
-        unwanted: list[bool] = []
+        unwanted = threading.Event()
 
-        def work() -> None:
+        def write() -> None:
             try:
-                enough = StoppingCriteriaList([lambda ids, *_, **__: torch.full((len(ids),), bool(unwanted))])
-                self._generate([prompt], limit, streamer=streamer, stopping_criteria=enough)
+                self._generate([prompt], limit, unwanted, streamer=streamer)
             finally:
                 streamer.end()  # type: ignore[no-untyped-call] # else the reader would wait for ever
 
-        with ThreadPoolExecutor(1, thread_name_prefix="generate") as pool:
-            done = pool.submit(work)
-            try:
-                yield from filter(None, streamer)
-            finally:
-                unwanted.append(True)
-            done.result()
+        pool = ThreadPoolExecutor(1, thread_name_prefix="generate")  # so that no reader's pause holds the weights
+        writing = pool.submit(write)
+        try:
+            yield from filter(None, streamer)
+            writing.result()
+        finally:
+            unwanted.set()
+            pool.shutdown(wait=False)
 
     @property
     def end(self) -> int:
@@ -148,14 +175,26 @@ class LocalModel:
         except TemplateError:  # many templates have no place for a system message
             return text(_without_system(conversation))
 
-    def _generate(self, prompts: Sequence[list[int]], limit: int, **more: Any) -> torch.Tensor:
-        """[n, longest prompt + answer], padded on both sides."""
+    def _generate(
+        self, prompts: Sequence[list[int]], limit: int, unwanted: threading.Event | None = None, **more: Any
+    ) -> torch.Tensor:
+        """[n, longest prompt + answer], padded on both sides; shorter where the answer became `unwanted`."""
+        from transformers import StoppingCriteriaList
+
+        def enough(ids: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+            ends = self._closed or (unwanted is not None and unwanted.is_set())
+            return torch.full((len(ids),), ends, device=ids.device)
+
         length = max(map(len, prompts))
         ids = torch.tensor([[self._pad] * (length - len(prompt)) + prompt for prompt in prompts])
         mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-        with torch.inference_mode():
+        with self.turn(), torch.inference_mode():
             found: torch.Tensor = self.weights.generate(
-                input_ids=ids.to(self.device), attention_mask=mask.to(self.device), max_new_tokens=limit, **more
+                input_ids=ids.to(self.device),
+                attention_mask=mask.to(self.device),
+                max_new_tokens=limit,
+                stopping_criteria=StoppingCriteriaList([enough]),
+                **more,
             )
         return found
 

@@ -2,9 +2,13 @@
 
 import json
 import shutil
+import threading
+import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,9 +20,10 @@ from tokenizers.trainers import BpeTrainer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pipelines.config import GenerateConfig
-from pipelines.errors import ConfigError, InputError
+from pipelines.errors import ConfigError, InputError, ServiceUnavailable
 from pipelines.files import Workspace
 from pipelines.generate import LanguageModel, Message, load_generator
+from pipelines.generate.likelihood import answer_likelihood
 from pipelines.generate.local import LocalModel, plain
 from pipelines.models import Generator, resolve_generator
 from tests.tracking.client import client_of
@@ -119,6 +124,77 @@ def test_a_stream_that_nobody_reads_on_ends(directory: Path, tmp_path: Path) -> 
         next(pieces)
         pieces.close()  # type: ignore[attr-defined]
         assert next(model.complete([user("why?")], max_tokens=3)).completion_tokens <= 3
+
+
+# -- several who ask it ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def talker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It may write for minutes."""
+    return small_writer(tmp_path_factory.mktemp("talker") / "model", TEMPLATE, window=100_000)
+
+
+def test_threads_take_turns_at_the_weights(directory: Path, tmp_path: Path) -> None:
+    inside = threading.Lock()
+    with LocalModel(resolved(directory, tmp_path), config(directory)) as model:
+        generate, forward = model.weights.generate, model.weights.forward
+
+        def alone(work: Any) -> Any:
+            def watched(*args: Any, **named: Any) -> Any:
+                assert inside.acquire(blocking=False), "two threads at once"
+                try:
+                    return work(*args, **named)
+                finally:
+                    inside.release()
+
+            return watched
+
+        model.weights.generate = alone(generate)
+        expected = [next(model.complete([user(text)])).text for text in TEXTS]
+        with ThreadPoolExecutor(8) as pool:
+            whole = [pool.submit(lambda text: next(model.complete([user(text)])).text, text) for text in TEXTS]
+            pieces = [pool.submit(lambda text: "".join(model.stream(user(text))).strip(), text) for text in TEXTS]
+            assert [each.result() for each in whole] == [each.result() for each in pieces] == expected
+        model.weights.generate, model.weights.forward = generate, alone(forward)
+        with ThreadPoolExecutor(4) as pool:
+            likely = [pool.submit(answer_likelihood, model, user(text), "a fox") for text in TEXTS]
+            assert all(each.result() < 0 for each in likely)
+
+
+def test_a_stream_that_nobody_reads_or_closes_leaves_the_model_to_others(directory: Path, tmp_path: Path) -> None:
+    with load_generator(resolved(directory, tmp_path), config(directory, max_tokens=200)) as model:
+        abandoned = model.stream(user("why?"))
+        next(abandoned)
+        assert next(model.complete([user("why?")], max_tokens=3)).completion_tokens <= 3
+
+
+def test_whoever_waits_too_long_for_its_turn_is_told_so(talker: Path, tmp_path: Path) -> None:
+    with load_generator(resolved(talker, tmp_path), config(talker, timeout_seconds=0.2)) as model:
+        pieces = model.stream(user("why?"), max_tokens=90_000)
+        next(pieces)
+        for asked in (model.complete([user("why?")]), model.stream(user("why?"))):
+            with pytest.raises(ServiceUnavailable, match=r"busy with other questions for 0\.2 s"):
+                next(iter(asked))
+        pieces.close()  # type: ignore[attr-defined]
+        assert next(model.complete([user("why?")], max_tokens=3)).completion_tokens <= 3
+
+
+def test_who_closes_it_ends_what_is_being_written(talker: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    with load_generator(resolved(talker, tmp_path), config(talker, timeout_seconds=60)) as model:
+        pieces = model.stream(user("why?"), max_tokens=90_000)
+        next(pieces)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(lambda: next(model.complete([user("why?")])))
+            model.__exit__(None, None, None)
+            for ended in (lambda: list(pieces), waiting.result, lambda: next(model.complete([user("why?")]))):
+                with pytest.raises(ServiceUnavailable, match="is being closed"):
+                    ended()
+    assert time.monotonic() - began < 20
+
+
+# -- how it is told ----------------------------------------------------------------------------------------------------
 
 
 def test_what_the_folder_says_about_sampling_does_not_hold(directory: Path, tmp_path: Path) -> None:
