@@ -247,6 +247,7 @@ class ServeConfig(Section):
     most_characters: int = Field(2000, gt=0)  # of a query
     most_body_kib: int = Field(256, gt=0)  # of a request
     timeout_seconds: float = Field(30.0, gt=0)  # of a statement
+    grace_seconds: int = Field(20, gt=0)  # that requests in progress have when the service is told to end
 
 
 class FlowConfig(Section):

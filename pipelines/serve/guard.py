@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from asyncio import CancelledError
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -56,11 +57,12 @@ class Guard:
             return
         began = self._clock()
         status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+        answering = False
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answering
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answering = message["status"], True
                 given = {name for name, _ in message["headers"]}
                 more = [(name, value) for name, value in HEADERS.items() if name not in given]
                 message = {**message, "headers": [*message["headers"], *more]}
@@ -69,6 +71,9 @@ class Guard:
         self._measures.in_flight.inc()
         try:
             await self._answered(scope, receive, answer)
+        except CancelledError:  # the service ends, and its grace is over; nothing comes after this
+            if not answering:
+                await _unavailable("the service is ending", "ask again in a moment")(scope, receive, answer)
         finally:
             self._measures.in_flight.dec()
             self._note(scope, status, self._clock() - began)
@@ -79,12 +84,7 @@ class Guard:
             return
         refused = self._refused(scope)
         if refused is None and self._inside >= self._config.connections + self._config.waiting:
-            refused = problem(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "too many requests are waiting",
-                "ask again in a moment",
-                {"Retry-After": str(RETRY_SECONDS)},
-            )
+            refused = _unavailable("too many requests are waiting", "ask again in a moment")
         if refused:
             await refused(scope, receive, send)
             return
@@ -158,6 +158,10 @@ class Guard:
                 seconds=round(seconds, 4),
                 client=scope["client"][0] if scope.get("client") else None,
             )
+
+
+def _unavailable(error: str, hint: str) -> Response:
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, error, hint, {"Retry-After": str(RETRY_SECONDS)})
 
 
 def _hang_up(status: HTTPStatus, error: str) -> Response:

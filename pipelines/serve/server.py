@@ -19,7 +19,6 @@ from pipelines.serve.app import application
 
 DATABASE = "SNAPDEX_SERVE_DATABASE_URL"
 BACKLOG = 1024  # connections that the kernel keeps until they are taken
-LAST_SECONDS = 20  # that requests in progress have when the service is told to end
 IDLE_SECONDS = 30  # after which a connection that nobody uses is closed
 
 
@@ -35,7 +34,7 @@ def serve(config: Config, workspace: Workspace, *, host: str, port: int, ready: 
         app = application(config, workspace, tokens, connecting)
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{listener.getsockname()[1]}"
-        Server(app, lambda: ready(url)).run(sockets=[listener])
+        Server(app, lambda: ready(url), config.serve.grace_seconds).run(sockets=[listener])
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -81,7 +80,7 @@ def connection_of_readers(workspace: Workspace, timeout_seconds: float) -> Calla
 class Server(uvicorn.Server):
     """Says when it is ready; and a signal ends it without ending the program that it is part of."""
 
-    def __init__(self, app: ASGIApp, ready: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, ready: Callable[[], None], grace_seconds: int) -> None:
         settings = uvicorn.Config(
             app,
             http="h11",  # bounds the size of a URL and of headers
@@ -91,7 +90,7 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             timeout_keep_alive=IDLE_SECONDS,
-            timeout_graceful_shutdown=LAST_SECONDS,
+            timeout_graceful_shutdown=grace_seconds,
         )
         super().__init__(settings)
         self._ready = ready

@@ -59,7 +59,7 @@ def serving(
     ready = threading.Event()
     app = application(changed.config, changed.workspace, tokens, connect)
     with listening("127.0.0.1", 0) as listener:
-        server = Server(app, ready.set)
+        server = Server(app, ready.set, 20)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

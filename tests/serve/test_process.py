@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -86,6 +87,31 @@ def test_requests_in_progress_are_answered_before_the_end(book: State) -> None:
             assert process.wait(30) == 0
         with pytest.raises(OSError):
             socket.create_connection(address)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_silent_model_does_not_hold_up_the_end(book: State, stream: bool) -> None:
+    """A server that takes the question and says nothing; whoever asked is let go after the grace."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        model = ["generate.model=openai:small", f"generate.endpoint=http://127.0.0.1:{silent.getsockname()[1]}/v1"]
+        settings = [part for each in [*model, "serve.grace_seconds=1"] for part in ("--set", each)]
+        with started(book, *settings) as (process, line), ThreadPoolExecutor(1) as pool:
+            asked = {"question": QUERY, "stream": stream}
+            answer = pool.submit(httpx.post, f"{line.split()[-1]}/ask", json=asked, trust_env=False, timeout=60)
+            silent.settimeout(30)
+            peer, _ = silent.accept()
+            with peer:
+                assert peer.recv(4)
+                began = time.monotonic()
+                process.send_signal(signal.SIGTERM)
+                _, said = process.communicate(timeout=30)
+                assert process.returncode == 0 and "Traceback" not in said
+                assert 0.9 < time.monotonic() - began < 10
+                if stream:  # it had begun
+                    with pytest.raises(httpx.HTTPError):
+                        answer.result(10)
+                else:
+                    assert answer.result(10).status_code == 503 and answer.result().json()["hint"]
 
 
 def refused(state: State, *arguments: str, **more: str) -> tuple[int, str]:
