@@ -43,7 +43,7 @@ bench: setup
 	$(BIN)/python -m benchmarks
 
 bench-train: setup
-	$(BIN)/python -m benchmarks behaviour finetune
+	$(BIN)/python -m benchmarks behaviour notes finetune rerank
 
 soak: setup
 	SNAPDEX_SOAK_MINUTES=$(or $(MINUTES),10) $(BIN)/python -m pytest -q -s tests/faults

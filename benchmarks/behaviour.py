@@ -1,12 +1,9 @@
-"""Fine-tuning a small language model, made here, for three behaviours; what it gains, and what it unlearns.
+"""Fine-tuning a small language model, made here, to answer in JSON; what it gains, and what it unlearns.
 
-- SNIPS: an utterance as JSON with its intent and slots; 2,100 chats, judged on 200 of the 700 of validation. Trained
-  once with chats from before among the examples, so that they are not forgotten, and once without, for longer.
-- MTS-Dialog: a dialogue as JSON with the section of a clinical note; judged on 100 of its validation.
-- MTS-Dialog preferences: the note of a physician rather than that of a model.
-
-The base has read the utterances, and the dialogues, with an answer in words that is always the same; it has seen no
-JSON. Judged as `snapdex finetune sft` judges.
+SNIPS: an utterance as JSON with its intent and slots; 2,100 chats, judged on 200 of the 700 of validation. Trained once
+with chats from before among the examples, so that they are not forgotten, and once without, for longer. The base has
+read the utterances with an answer in words that is always the same; it has seen no JSON. Judged as
+`snapdex finetune sft` judges. `notes.py` does the same for clinical notes.
 """
 
 import json
@@ -38,40 +35,30 @@ SNIPS = {
     "properties": {"intent": {"enum": list(INTENTS)}, "slots": {"type": "object"}},
     "additionalProperties": False,
 }
-NOTE = {
-    "type": "object",
-    "required": ["section_header", "section_text"],
-    "properties": {"section_header": {"type": "string"}, "section_text": {"type": "string"}},
-    "additionalProperties": False,
-}
 HEARD = "I hear you."
-LONGEST_NOTE = 60  # words of the notes that are learned; a model of this size repeats itself in longer ones
 TRAINING: dict[str, Any] = {"method": "full", "batch": 16, "learning_rate": 2e-3, "evaluations": 1, "max_tokens": 512}
 
 
 def measure(options: Options) -> Report:
-    report = Report("behaviour", "a Llama of 3 layers, 128 wide, pretrained here; chats and preferences")
-    with fresh_workspace() as workspace:
-        with real_data("snips-nlu", options.data) as snips:
-            _snips(report, workspace, snips, quick=options.quick)
-        with real_data("mts-dialog", options.data) as dialogues:
-            _notes(report, workspace, dialogues, quick=options.quick)
+    report = Report("behaviour", "a Llama of 3 layers, 128 wide, pretrained here; utterances as JSON")
+    with fresh_workspace() as workspace, real_data("snips-nlu", options.data) as snips:
+        _snips(report, workspace, snips, quick=options.quick)
     return report
 
 
 def _snips(report: Report, workspace: Workspace, snips: Path, *, quick: bool) -> None:
     root = workspace.root
-    rows, judged = _chats(snips / "train-small.jsonl"), _chats(snips / "validate.jsonl")
+    rows, judged = chats(snips / "train-small.jsonl"), chats(snips / "validate.jsonl")
     said = [chat.messages[1].content for chat in rows]
-    _write(root / "snips.jsonl", map(_row, rows))
-    rehearsed = [*map(_row, rows), *(_heard(text) for text in said[::3])]
-    _write(root / "snips-rehearsed.jsonl", rehearsed)
-    _write(root / "snips-judged.jsonl", map(_row, judged))
+    write_rows(root / "snips.jsonl", map(row_of, rows))
+    rehearsed = [*map(row_of, rows), *(heard(text) for text in said[::3])]
+    write_rows(root / "snips-rehearsed.jsonl", rehearsed)
+    write_rows(root / "snips-judged.jsonl", map(row_of, judged))
     others = [chat.messages[1].content for chat in judged]
     (root / "talk.txt").write_text("\n\n".join(f"User: {text}\n\nAssistant: {HEARD}" for text in others), "utf-8")
     (root / "snips.json").write_text(json.dumps({"json_schema": SNIPS}), "utf-8")
     system = rows[0].messages[0].content
-    _base(root / "base", [system, *(f"User: {text}\n\nAssistant: {HEARD}" for text in said)])
+    make_base(root / "base", [system, *(f"User: {text}\n\nAssistant: {HEARD}" for text in said)])
     settings = {
         **TRAINING,
         "evaluation": "snips-judged.jsonl",
@@ -79,67 +66,22 @@ def _snips(report: Report, workspace: Workspace, snips: Path, *, quick: bool) ->
         "general": "talk.txt",
         "answer_tokens": 120,
     }
-    found = _tuned(
-        report, workspace, "snips", "sft", data="snips-rehearsed.jsonl", epochs=1 if quick else 6, **settings
-    )
+    found = tuned(report, workspace, "snips", "sft", data="snips-rehearsed.jsonl", epochs=1 if quick else 6, **settings)
     metrics = found["metrics"]
     report.add("snips: format before", 100 * metrics["format"]["before"], "%", "< 5")
     report.add("snips: format after", 100 * metrics["format"]["after"], "%", ">= 95")
     report.add("snips: intent right", 100 * metrics["exact_match/intent"]["after"], "%", ">= 90")
     report.add("snips: all slots right", 100 * metrics["exact_match"]["after"], "%")
-    worse = _tuned(report, workspace, "snips-over", "sft", data="snips.jsonl", epochs=1 if quick else 10, **settings)
+    worse = tuned(report, workspace, "snips-over", "sft", data="snips.jsonl", epochs=1 if quick else 10, **settings)
     report.add("snips, over-trained: refused", float(not worse["passed"]), "", "== 1")
 
 
-def _notes(report: Report, workspace: Workspace, dialogues: Path, *, quick: bool) -> None:
-    root = workspace.root
-    rows, judged = (
-        [chat for chat in _chats(dialogues / f"sft-{part}.jsonl") if len(chat.answer.split()) <= LONGEST_NOTE]
-        for part in ("train", "validation")
-    )
-    said = [chat.messages[1].content for chat in rows]
-    _write(root / "notes.jsonl", [*map(_row, rows), *(_heard(text) for text in said[::3])])
-    _write(root / "notes-judged.jsonl", map(_row, judged))
-    (root / "notes.json").write_text(json.dumps({"json_schema": NOTE}), "utf-8")
-    _base(root / "base-notes", [rows[0].messages[0].content, *said, *([HEARD] * 200)])
-    common = {**TRAINING, "base": "path:base-notes", "answer_tokens": 250}
-    found = _tuned(
-        report,
-        workspace,
-        "notes",
-        "sft",
-        data="notes.jsonl",
-        evaluation="notes-judged.jsonl",
-        checks="notes.json",
-        epochs=1 if quick else 5,
-        judged=100,
-        **common,
-    )["metrics"]
-    report.add("notes: format before", 100 * found["format"]["before"], "%", "< 5")
-    report.add("notes: format after", 100 * found["format"]["after"], "%", ">= 95")
-    report.add("notes: section right", 100 * found["exact_match/section_header"]["after"], "%")
-    report.add("notes: rouge-l of the answer", 100 * found["rouge_l"]["after"], "%")
-    liked = _tuned(
-        report,
-        workspace,
-        "preferred",
-        "dpo",
-        data=str(dialogues / "dpo-human-vs-model.jsonl"),
-        held_out=0.25,
-        epochs=1 if quick else 2,
-        **{**common, "base": "path:data/models/notes", "learning_rate": 2e-4, "answer_tokens": 16},
-    )["metrics"]["preferred"]
-    report.add("preferences: liked before", 100 * liked["before"], "%")
-    report.add("preferences: liked after", 100 * liked["after"], "%")
-    report.add("preferences: gain", 100 * liked["difference"], "points", ">= 10")
-
-
-def _base(directory: Path, texts: list[str]) -> None:
+def make_base(directory: Path, texts: list[str]) -> None:
     make_causal(directory, texts, width=128, layers=3, vocabulary=3000, steps=300, batch=16, block=96)
     say(f"behaviour: {directory.name} has read {len(texts):,} texts")
 
 
-def _tuned(report: Report, workspace: Workspace, name: str, kind: Kind, **settings: Any) -> dict[str, Any]:
+def tuned(report: Report, workspace: Workspace, name: str, kind: Kind, **settings: Any) -> dict[str, Any]:
     config = _config(kind, settings)
     made = stage.run(config, workspace, name, kind)
     trained = tune.run(config, workspace, name, kind)
@@ -157,19 +99,19 @@ def _config(kind: Kind, settings: dict[str, Any]) -> Config:
     return config_of(generate={"concurrency": 32}, **{kind: section})
 
 
-def _chats(path: Path) -> list[Chat]:
+def chats(path: Path) -> list[Chat]:
     return [each for each in read_examples(path) if isinstance(each, Chat)]
 
 
-def _row(chat: Chat) -> dict[str, Any]:
+def row_of(chat: Chat) -> dict[str, Any]:
     return {"messages": [{"role": each.role, "content": each.content} for each in chat.messages]}
 
 
-def _heard(text: str) -> dict[str, Any]:
+def heard(text: str) -> dict[str, Any]:
     """A chat from before, with what was learned then; it declares nothing."""
     messages = [{"role": "user", "content": text}, {"role": "assistant", "content": HEARD}]
     return {"messages": messages, "checks": {"max_words": 10}}
 
 
-def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")

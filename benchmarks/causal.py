@@ -5,7 +5,7 @@ laptop. It has read its texts and nothing else, so what it knows is known.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -45,20 +45,52 @@ def make_causal(
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlamaForCausalLM(config)
+    blocks = _blocks(tokenizer, texts, block, seed)
+    read = (torch.tensor([next(blocks) for _ in range(batch)]) for _ in range(steps))
+    _train(model, ({"input_ids": ids, "labels": ids} for ids in read), steps, rate)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def teach(
+    directory: Path,
+    base: Path,
+    lessons: Sequence[tuple[str, str]],
+    *,
+    steps: int,
+    batch: int = 16,
+    rate: float = 2e-3,
+    spread: float | None = None,
+    seed: int = 5,
+) -> Path:
+    """The model in `base` after so many steps of learning answers to prompts, in `directory`.
+
+    `spread`: begin with random weights of this standard deviation. With 0.1, more than usual, a model of a few layers
+    learns to copy in a hundred steps; with the usual ones it does not in thousands.
+    """
+    model = LlamaForCausalLM.from_pretrained(str(base))
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(str(base))
+    if spread is not None:
+        torch.manual_seed(0)
+        for weights in model.parameters():
+            if weights.dim() == 2:
+                torch.nn.init.normal_(weights, std=spread)
+    _train(model, _lessons(tokenizer, lessons, steps, batch, seed), steps, rate)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def _train(model: LlamaForCausalLM, batches: Iterable[dict[str, torch.Tensor]], steps: int, rate: float) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps, pct_start=0.1)
-    blocks = _blocks(tokenizer, texts, block, seed)
-    for _ in range(steps):
-        ids = torch.tensor([next(blocks) for _ in range(batch)])
-        loss = model(input_ids=ids, labels=ids).loss
-        loss.backward()
+    for each in batches:
+        model(**each).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    return directory
 
 
 def _tokenizer(texts: Sequence[str], vocabulary: int, window: int) -> PreTrainedTokenizerFast:
@@ -73,6 +105,25 @@ def _tokenizer(texts: Sequence[str], vocabulary: int, window: int) -> PreTrained
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=plain, eos_token=END, pad_token=PAD, model_max_length=window, padding_side="left"
     )
+
+
+def _lessons(
+    tokenizer: PreTrainedTokenizerFast, lessons: Sequence[tuple[str, str]], steps: int, batch: int, seed: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Token ids, padded on the left, their mask, and labels, which only answers have."""
+    choose = random.Random(seed)
+    for _ in range(steps):
+        pairs = [
+            (tokenizer(prompt)["input_ids"], [*tokenizer(answer)["input_ids"], tokenizer.eos_token_id])
+            for prompt, answer in choose.sample(lessons, batch)
+        ]
+        longest = max(len(prompt) + len(answer) for prompt, answer in pairs)
+        filled = [(longest - len(prompt) - len(answer), prompt, answer) for prompt, answer in pairs]
+        yield {
+            "input_ids": torch.tensor([[tokenizer.pad_token_id] * empty + [*ask, *say] for empty, ask, say in filled]),
+            "attention_mask": torch.tensor([[0] * empty + [1] * (longest - empty) for empty, _, _ in filled]),
+            "labels": torch.tensor([[-100] * (empty + len(ask)) + say for empty, ask, say in filled]),
+        }
 
 
 def _blocks(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], block: int, seed: int) -> Iterator[list[int]]:
