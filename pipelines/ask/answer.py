@@ -8,7 +8,8 @@ EXTRACTIVE = "extractive"  # the name of the model where there is none
 
 @dataclass(frozen=True)
 class Citation:
-    """`quote` is a verbatim slice of the chunk, and its place in the document's text is from `start` to `end`."""
+    """`quote` is a verbatim slice of the chunk, whose text is `text`, and its place in the document's text is from
+    `start` to `end`."""
 
     marker: str  # as in the answer, without brackets
     document: str
@@ -16,6 +17,7 @@ class Citation:
     page: int | None
     section: list[str]
     quote: str
+    text: str
     start: int
     end: int
     content_sha256: str

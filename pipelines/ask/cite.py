@@ -130,6 +130,7 @@ def _citation(quote: Quote) -> Citation:
         page=hit.page,
         section=hit.section,
         quote=quote.text,
+        text=hit.text,
         start=hit.start + quote.start,
         end=hit.start + quote.end,
         content_sha256=hit.content_sha256,

@@ -1,4 +1,4 @@
-"""The page at `/`: one file that stands alone, under a policy that lets nothing else in."""
+"""The page at `/`: it stands alone with its style and its script, under a policy that lets nothing else in."""
 
 from base64 import b64encode
 from hashlib import sha256
@@ -13,8 +13,11 @@ REST_OF_POLICY = "frame-ancestors 'none'; require-trusted-types-for 'script'; tr
 
 def router_of(index: str, *, needs_token: bool) -> APIRouter:
     """The page for this index. It holds no content: its script asks the endpoints, as anybody does."""
-    source = (files("pipelines.serve") / "page.html").read_text("utf-8")
-    text = source.replace("{{index}}", escape(index)).replace("{{token}}", "yes" if needs_token else "no")
+    source, style, script = (
+        (files("pipelines.serve") / f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js")
+    )
+    text = source.replace("{{style}}", style).replace("{{script}}", script)
+    text = text.replace("{{index}}", escape(index)).replace("{{token}}", "yes" if needs_token else "no")
     headers = {"Content-Security-Policy": policy_of(text), "X-Frame-Options": "DENY"}
     router = APIRouter(include_in_schema=False)
 

@@ -85,6 +85,7 @@ class CitationShape(BaseModel):
     page: int | None
     section: list[str]
     quote: str = Field(description="Verbatim from the chunk; not safe to use as HTML.")
+    text: str = Field(description="Of the chunk, so the quote in its context; not safe to use as HTML.")
     start: int
     end: int
     content_sha256: str
