@@ -9,7 +9,7 @@ import click
 
 from pipelines.cli.app import Settings, common
 from pipelines.cli.history import opened
-from pipelines.cli.output import emit_json, excerpt, safe
+from pipelines.cli.output import emit_json, excerpt, metrics_table, safe
 from pipelines.errors import GateFailed
 from pipelines.index.catalog import get_version
 
@@ -66,8 +66,9 @@ def evaluate(
     if judge and not answers:
         raise click.UsageError("--judge reads answers: add --answers")
     from pipelines import evaluate_answers
-    from pipelines.cli.answers import answers_json, print_answers
+    from pipelines.cli.answers import answers_json, answers_page, print_answers
     from pipelines.evaluate import compare, read_golden
+    from pipelines.evaluate.metrics import shown_metrics
     from pipelines.evaluate.page import page
     from pipelines.files import atomic_write
     from pipelines.quality import evaluate_version, missing_from, subject_of
@@ -90,13 +91,12 @@ def evaluate(
     compared = compare(before, found, metric) if before else None
     if html:
         subject = subject_of(config, measured, golden)
-        atomic_write(
-            html,
-            page(subject, found, metric, missing=missing, against=other.number if other else None, compared=compared),
-        )
+        number, part = other.number if other else None, answers_page(said) if said else None
+        shown_page = page(subject, found, metric, missing=missing, against=number, compared=compared, answers=part)
+        atomic_write(html, shown_page)
     if settings.json:
         shown: dict[str, Any] = {"version": measured.number, "golden": str(golden), "queries": found.queries}
-        shown |= {"metrics": found.metrics, "confidence": found.confidence, "missing_documents": missing}
+        shown |= {"metrics": shown_metrics(found.metrics), "confidence": found.confidence, "missing_documents": missing}
         if with_queries:
             shown["per_query"] = [asdict(each) for each in found.worst_first(metric)]
         if said:
@@ -106,9 +106,7 @@ def evaluate(
         emit_json(shown)
         return
     click.echo(f"v{measured.number}, {found.queries} queries, {config.search.mode}")
-    for name, value in found.metrics.items():
-        low, high = found.confidence.get(name, (None, None))
-        click.echo(f"{name:<18} {value:8.3f}" + (f"  [{low:.3f}, {high:.3f}]" if low is not None else ""))
+    metrics_table(shown_metrics(found.metrics), found.confidence)
     if missing:
         count = f"{len(missing):,} document{'s' if len(missing) > 1 else ''} of the golden set"
         click.echo(f"not in v{measured.number}: {count}: {_few(missing)}")

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -40,6 +40,14 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> None:
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     for row in cells:
         click.echo("  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip())
+
+
+def metrics_table(metrics: Mapping[str, float | None], confidence: Mapping[str, tuple[float, float]]) -> None:
+    """A line for each, with its interval where it has one."""
+    for name, value in metrics.items():
+        low, high = confidence.get(name, (None, None))
+        shown = "-" if value is None else f"{value:.3f}"
+        click.echo(f"{name:<20} {shown:>8}" + (f"  [{low:.3f}, {high:.3f}]" if low is not None else ""))
 
 
 def excerpt(text: str, length: int = 220) -> str:

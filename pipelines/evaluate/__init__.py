@@ -18,7 +18,7 @@ import numpy as np
 
 from pipelines.evaluate.compare import Comparison, compare, gate
 from pipelines.evaluate.golden import Query, golden_queries, missing_documents, read_golden, training_queries
-from pipelines.evaluate.metrics import Hit, interval, query_metrics
+from pipelines.evaluate.metrics import Hit, abstentions, interval, query_metrics
 from pipelines.evaluate.results import Asked, Evaluation, Returned
 from pipelines.progress import Progress, Silent
 
@@ -78,10 +78,7 @@ def evaluate(
     answerable = [each.metrics for each in asked if each.answerable]
     values = {name: [each[name] for each in answerable] for name in (answerable[0] if answerable else ())}
     metrics = {name: mean(each) for name, each in values.items()}
-    refused = [each.answerable for each in asked if each.abstained]
-    unanswerable = len(asked) - len(answerable)
-    metrics["abstain_precision"] = refused.count(False) / len(refused) if refused else 0.0
-    metrics["abstain_recall"] = refused.count(False) / unanswerable if unanswerable else 0.0
+    metrics |= abstentions([(each.answerable, each.abstained) for each in asked])
     if latencies:
         metrics["latency_p50_ms"], metrics["latency_p95_ms"] = (float(x) for x in np.percentile(latencies, [50, 95]))
     return Evaluation(metrics, {name: interval(each) for name, each in values.items()}, asked)

@@ -8,6 +8,7 @@ import numpy as np
 
 RESAMPLES = 2000
 SEED = 20261121
+ABSTENTIONS = ("abstain_precision", "abstain_recall")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,20 @@ def query_metrics(hits: Sequence[Hit], relevant: Mapping[str, int]) -> dict[str,
         **{f"precision@{k}": sum(rank < k for rank in found) / k for k in (1, 5, 10)},
         "mrr@10": 1 / (found[0] + 1) if found and found[0] < 10 else 0.0,
     }
+
+
+def abstentions(queries: Sequence[tuple[bool, bool]]) -> dict[str, float]:
+    """Of (answerable, refused) of each query; a metric that applies to none is not there."""
+    refused = [answerable for answerable, is_refused in queries if is_refused]
+    unanswerable = sum(not answerable for answerable, _ in queries)
+    right = refused.count(False)
+    precision = {"abstain_precision": right / len(refused)} if refused else {}
+    return precision | ({"abstain_recall": right / unanswerable} if unanswerable else {})
+
+
+def shown_metrics(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """The metrics, with None for those of abstentions that apply to no query."""
+    return {**metrics, **{name: metrics.get(name) for name in ABSTENTIONS}}
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:

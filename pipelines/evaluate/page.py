@@ -1,6 +1,6 @@
 """An evaluation as one HTML page that stands alone: no script, nothing loaded, text from documents escaped."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
@@ -40,6 +40,18 @@ class Subject:
     measured_at: datetime
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What answers are worth. A metric is None where it applies to no question; `wrong`: by kind (question, answer,
+    what was expected)."""
+
+    model: str
+    judge: str
+    metrics: Mapping[str, float | None]
+    confidence: Mapping[str, tuple[float, float]]
+    wrong: Mapping[str, Sequence[tuple[str, str, str]]]
+
+
 def page(
     subject: Subject,
     found: Evaluation,
@@ -48,6 +60,7 @@ def page(
     missing: Sequence[str] = (),
     against: int | None = None,
     compared: Comparison | None = None,
+    answers: Answers | None = None,
 ) -> str:
     """The page. `missing`: documents that the golden set names and the version lacks; `compared`: with `against`."""
     from jinja2 import Environment, StrictUndefined
@@ -71,6 +84,7 @@ def page(
         missing=missing,
         against=against,
         compared=compared,
+        answers=answers,
     )
 
 

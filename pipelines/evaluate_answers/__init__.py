@@ -17,7 +17,7 @@ import numpy as np
 from pipelines.ask import Answer, Answerer
 from pipelines.config import Config
 from pipelines.evaluate import Query
-from pipelines.evaluate.metrics import interval
+from pipelines.evaluate.metrics import abstentions, interval
 from pipelines.evaluate_answers.judge import Judge
 from pipelines.evaluate_answers.score import WRONG, scores, wrong
 from pipelines.files import Workspace
@@ -106,12 +106,9 @@ def run(
 
 def _spent(scored: Sequence[Scored]) -> dict[str, float]:
     """Abstentions as for search, time, tokens and cost."""
-    refused = [each.query.answerable for each in scored if each.answer.abstained]
-    unanswerable = sum(not each.query.answerable for each in scored)
     p50, p95 = (float(each) for each in np.percentile([1000 * each.answer.seconds for each in scored], [50, 95]))
     return {
-        "abstain_precision": refused.count(False) / len(refused) if refused else 0.0,
-        "abstain_recall": refused.count(False) / unanswerable if unanswerable else 0.0,
+        **abstentions([(each.query.answerable, each.answer.abstained) for each in scored]),
         "latency_p50_ms": p50,
         "latency_p95_ms": p95,
         "tokens": mean(each.answer.tokens for each in scored),

@@ -1,6 +1,7 @@
 """eval, golden, and publishing what did not pass its gate, as users type them."""
 
 import json
+import re
 
 import pytest
 
@@ -42,6 +43,19 @@ def test_eval_compares_and_writes_a_page(published):
     assert found["missing_documents"] == ["notes/glossary.txt", "notes/lost.md"]
     html = page.read_text("utf-8")
     assert "Against v1" in html and "what is demurrage &lt;b&gt;?" in html
+
+
+def test_answers_are_scored_and_on_the_page(published):
+    page = published.root / "answers.html"
+    (published.root / "answerable.jsonl").write_text("".join(json.dumps(row) + "\n" for row in GOLDEN[:3]), "utf-8")
+    words = ("eval", "v1", "--golden", "answerable.jsonl", "--answers", "--html", page)
+    found = published.json(*words)
+    assert found["metrics"]["abstain_recall"] is None and found["answers"]["metrics"]["abstain_recall"] is None
+    html = page.read_text("utf-8")
+    assert "Answers by extractive" in html and "<td>faithfulness</td>" in html
+    assert "cites other documents" in html and html.count("what is demurrage &lt;b&gt;?") == 2
+    said = published(*words).stdout
+    assert said.count("abstain_recall") == 2 and re.search(r"^abstain_recall +-$", said, re.MULTILINE)
 
 
 def test_a_version_that_did_not_pass_is_published_with_a_reason_only(published):

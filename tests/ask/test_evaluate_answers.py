@@ -52,6 +52,9 @@ def test_every_number_is_what_it_says(handbook: State, speaker: Server) -> None:
     assert report.metrics["citation_recall"] == pytest.approx((1 + 0) / 2)
     assert report.metrics["contains"] == pytest.approx((1 + 0) / 2)
     assert report.metrics["abstain_precision"] == report.metrics["abstain_recall"] == 0.0
+    (first, *_) = read_golden(golden(handbook.root))
+    alone = evaluate_answers.run(with_model(handbook, speaker).config, handbook.workspace, [first], 1)
+    assert "abstain_precision" not in alone.metrics and "abstain_recall" not in alone.metrics
     assert report.metrics["tokens"] > 10
     assert [each.problem for each in report.scored] == [
         "",

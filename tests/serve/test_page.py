@@ -183,7 +183,11 @@ def test_no_answer_says_why_and_what_is_nearest(client: httpx.Client, browser: B
 
 @needs_a_browser
 def test_what_a_model_writes_is_text_and_checked(book: State, chat: Server, browser: Browser) -> None:
-    chat.right = lambda _: (200, {}, writes("The harbour gate opens at seven [1]. ", f"Caesar wrote {HOSTILE} to Rome in Latin."))
+    chat.right = lambda _: (
+        200,
+        {},
+        writes("The harbour gate opens at seven [1]. ", f"Caesar wrote {HOSTILE} to Rome in Latin."),
+    )
     with serving(book, "generate.model=openai:small", f"generate.endpoint={chat.url}") as client:
         page = shown(client, browser, do="ask", q=QUESTION)
         assert "The harbour gate opens at seven [1]." in page.text and "openai:small" in page.text

@@ -11,6 +11,7 @@ from pipelines.errors import InputError
 from pipelines.evaluate import Answer, Evaluation, Hit, Query, compare, evaluate, gate, missing_documents, read_golden
 from pipelines.evaluate.check import check
 from pipelines.evaluate.draft import add, from_evaluation, from_headings
+from pipelines.evaluate.metrics import shown_metrics
 from pipelines.evaluate.page import Subject, histogram, page
 from pipelines.evaluate.results import Asked
 
@@ -51,6 +52,14 @@ def test_every_query_says_what_was_expected_and_what_was_returned(found: Evaluat
     assert found.metrics["precision@1"] == pytest.approx(1 / 3)
     assert (found.metrics["abstain_precision"], found.metrics["abstain_recall"]) == (1.0, 0.5)
     assert missing_documents(QUERIES, {"a.md", "b.md"}) == ["gone.md"]
+
+
+def test_what_applies_to_no_query_has_no_number() -> None:
+    answered = evaluate([Query("q", "question", {"a.md": 1})], search).metrics
+    assert "abstain_recall" not in answered and "abstain_precision" not in answered
+    assert shown_metrics(answered) == answered | {"abstain_precision": None, "abstain_recall": None}
+    unanswered = evaluate([Query("q", "question", {})], search).metrics
+    assert unanswered == {"abstain_recall": 0.0}
 
 
 def test_latency_is_of_a_reader_on_a_sample() -> None:
