@@ -62,7 +62,8 @@ class Answerer:
     """Answers questions with `generate.model`, or in quotations where there is none; use it as a context.
 
     A model that runs here is loaded for the first question and stays. Several threads may ask, each with a reader of
-    its own. `patient`: whether a server that does not answer is asked again for minutes, as a job would.
+    its own. `patient`: whether a server that does not answer is asked again for minutes, as a job would; a person who
+    waits is told soon.
     """
 
     def __init__(self, config: Config, workspace: Workspace, *, patient: bool = True) -> None:

@@ -43,7 +43,7 @@ def ask(
     streamed = bool(config.generate.model) and sys.stdout.isatty() and not settings.json
     with (
         open_index(config.index.name, workspace=workspace.root, config=config, log=True) as reader,
-        Answerer(config, workspace) as answerer,
+        Answerer(config, workspace, patient=False) as answerer,
     ):
         way = answerer.begin(reader, question, **how)
         if streamed and not way.answer:

@@ -44,7 +44,7 @@ def serve(config: Config, workspace: Workspace) -> None:
             pass
         ended_well.set()
 
-    with Readers(config, workspace) as readers, Answerer(config, workspace) as answerer:
+    with Readers(config, workspace) as readers, Answerer(config, workspace, patient=False) as answerer:
         # In a thread, so that a signal ends the program: asyncio would wait for the next line of the client.
         thread = threading.Thread(target=run, daemon=True)
         thread.start()

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 OPENAI = "https://api.openai.com/v1"
 ATTEMPTS = 6
+ATTEMPTS_BEFORE_A_PERSON = 2
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 60.0
 TIMEOUT_SECONDS = 60.0
+CONNECT_SECONDS = 10.0
 LONGEST_LINE = 2**20  # bytes
 SHOWN = 300  # characters of what a server says about a failure
 
@@ -72,7 +74,11 @@ class _Secret:
 
 
 class Service:
-    """A client of one server, for several threads; `sleep`, `clock` and `chance` are for tests."""
+    """A client of one server, for several threads; `sleep`, `clock` and `chance` are for tests.
+
+    patient: whether it goes on for minutes where the server does not answer, as a job would; a person who waits is told
+    after two attempts, or after one that took as long as it may.
+    """
 
     def __init__(
         self,
@@ -82,7 +88,7 @@ class Service:
         requests_per_minute: int = 0,
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
-        attempts: int | None = None,
+        patient: bool = True,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
@@ -92,7 +98,7 @@ class Service:
         self._key = _Secret(key)
         self._interval_seconds = 60 / requests_per_minute if requests_per_minute else 0.0
         self._timeout_seconds = timeout_seconds
-        self._attempts = attempts
+        self._patient = patient
         self._sleep, self._clock, self._chance = sleep, clock, chance
         self._next_request = 0.0
         self._lock = threading.Lock()
@@ -180,7 +186,9 @@ class Service:
     def unavailable(self, reason: str) -> ServiceUnavailable:
         return ServiceUnavailable(
             f"{self.shown} does not answer with {self._purpose.gives}: {reason}",
-            hint="try again later; finished work is kept",
+            hint="try again later; finished work is kept"
+            if self._patient
+            else f"is it running, and {self._purpose.section}.endpoint right? else try again",
         )
 
     def said(self, text: str) -> str:
@@ -199,7 +207,7 @@ class Service:
         import httpx
 
         reason, pause = "", 0.0
-        for attempt in range(self._attempts or ATTEMPTS):
+        for attempt in range(ATTEMPTS if self._patient else ATTEMPTS_BEFORE_A_PERSON):
             if attempt and not self._closed:
                 self._sleep(pause)
             if attempt and self._closed:
@@ -214,6 +222,8 @@ class Service:
                 response = send(client)
             except httpx.RequestError as error:
                 reason = type(error).__name__
+                if isinstance(error, httpx.TimeoutException) and not self._patient:
+                    break
                 continue
             if response.is_success:
                 try:
@@ -237,7 +247,10 @@ class Service:
         with self._lock:
             if self._client is None:
                 headers = {"Authorization": f"Bearer {self._key.value}"} if self._key.value else {}
-                self._client = httpx.Client(headers=headers, timeout=self._timeout_seconds)
+                connecting = min(self._timeout_seconds, CONNECT_SECONDS)
+                self._client = httpx.Client(
+                    headers=headers, timeout=httpx.Timeout(self._timeout_seconds, connect=connecting)
+                )
                 self._closed = False
             return self._client
 

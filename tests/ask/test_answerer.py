@@ -1,11 +1,14 @@
 """Answers over a real index, without a model and with one at a real server."""
 
 import re
+import socket
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from pipelines.ask import Answer, Answerer
+from pipelines.cli.app import cli
 from pipelines.errors import ConfigError, InputError, ServiceUnavailable
 from pipelines.index import open_index
 from pipelines.index.retrievals import usage
@@ -115,6 +118,14 @@ def test_contradictions_are_shown_to_the_model_and_to_the_reader(handbook: State
     (conflict,) = found.conflicts
     assert sorted(conflict.quotes) == ["A standby may lag by 16 MiB.", "A standby may lag by 64 MiB."]
     assert "say different things" in asked(chat.bodies[-1])
+
+
+def test_on_the_command_line_a_server_that_is_away_is_told_soon(handbook: State) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
+    named = ["--set", "generate.model=openai:small", "--set", f"generate.endpoint={url}"]
+    done = CliRunner().invoke(cli, ["ask", QUESTION, "--home", str(handbook.root), *named])
+    assert isinstance(done.exception, ServiceUnavailable) and "kept" not in done.exception.hint
 
 
 @pytest.mark.parametrize("where", ["standby.md", "refunds.md"])

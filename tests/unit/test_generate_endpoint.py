@@ -170,6 +170,21 @@ def test_what_was_answered_before_the_trouble_is_not_lost(model: EndpointModel, 
     assert {int(asked(body)) for body in server.bodies} <= set(range(6))  # the rest was never asked
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_person_who_waits_is_told_soon(streamed: bool, server: Server, pauses: list[float]) -> None:
+    """Of a server that is away after one more attempt, of one that is silent after none; a job would go on."""
+    config = GenerateConfig(model="openai:some", endpoint=server.url, timeout_seconds=0.3)
+    with EndpointModel(named(), config, patient=False, sleep=pauses.append, chance=lambda: 0.5) as model:
+        for trouble, attempts in ((lambda _: None, 2), (lambda _: time.sleep(0.6), 1)):
+            server.bodies.clear()
+            server.right = trouble  # type: ignore[assignment]
+            with pytest.raises(ServiceUnavailable, match="does not answer with completions") as caught:
+                next(model.stream(user("a")) if streamed else model.complete([user("a")]))
+            assert len(server.bodies) == attempts
+            assert "kept" not in caught.value.hint and "generate.endpoint" in caught.value.hint
+    assert pauses == [0.5]
+
+
 # -- what does not pass ------------------------------------------------------------------------------------------------
 
 
