@@ -32,6 +32,7 @@ Fine-tuning, which begins and ends with the index:
 Beside the main job:
 
     mcp/ langchain.py llamaindex.py            doors for other programs that search
+    doors.py       errors in the words of who asks there
     generate/      language models, which write contexts of chunks and questions
     record/        a version into DVC and git          restore.py    and back, into any database
     recorded.py    what git keeps of earlier states    verify.py     rows against ids and files

@@ -19,6 +19,7 @@ from starlette.responses import StreamingResponse
 from pipelines import ask as answers
 from pipelines.ask import Answer, Answerer
 from pipelines.ask.answerer import Pending
+from pipelines.doors import HTTP, hint_at
 from pipelines.errors import ServiceUnavailable, SnapdexError
 from pipelines.serve.routes import Service, as_json, check_limits, problems, reading
 from pipelines.serve.shapes import AnswerShape, Question
@@ -98,7 +99,7 @@ async def _told(service: Service, answerer: Answerer, way: Pending, limiter: Cap
                 else:
                     yield _event("piece", {"text": each})
         except SnapdexError as error:
-            yield _event("error", {"error": str(error), "hint": error.hint})
+            yield _event("error", {"error": str(error), "hint": hint_at(HTTP, error)})
         finally:
             threading.Thread(target=end, daemon=True).start()
 

@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from pipelines.doors import HTTP, hint_at, wrong_request
 from pipelines.errors import (
     ConfigError,
     ConflictError,
@@ -32,7 +33,7 @@ class Problem(BaseModel):
     """Why there is no answer."""
 
     error: str = Field(description="What is wrong, in one line.", examples=["index handbook has no version v9"])
-    hint: str = Field(description="What to do about it.", examples=["`snapdex log` lists the versions"])
+    hint: str = Field(description="What to do about it.", examples=[HTTP.versions])
 
 
 def problem(status: int, error: str, hint: str, headers: dict[str, str] | None = None) -> Response:
@@ -44,7 +45,7 @@ def problem(status: int, error: str, hint: str, headers: dict[str, str] | None =
 def problem_of(error: SnapdexError) -> Response:
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), HTTPStatus.SERVICE_UNAVAILABLE)
     headers = {"Retry-After": str(RETRY_SECONDS)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return problem(status, str(error), error.hint, headers)
+    return problem(status, str(error), hint_at(HTTP, error), headers)
 
 
 def answer_with_problems(app: FastAPI) -> None:
@@ -56,13 +57,15 @@ def answer_with_problems(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def not_understood(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]  # without its `input`, which may be long, or not even text
-        where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{where[:100]}: {first['msg']}", "see /openapi.json")
+        inside = [{**each, "loc": each["loc"][1:]} for each in error.errors()]  # of the body, or of the query
+        wrong, hint = wrong_request(HTTP, inside, "the body")
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, wrong, hint)
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: HTTPException) -> Response:
-        return problem(error.status_code, str(error.detail), "see /openapi.json", dict(error.headers or {}))
+        return problem(
+            error.status_code, str(error.detail), "GET /openapi.json says what there is", dict(error.headers or {})
+        )
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> Response:

@@ -96,13 +96,19 @@ def test_the_history_newest_first(client: Tools, handbook: State) -> None:
 
 def test_errors_say_what_is_wrong_and_what_to_do(client: Tools) -> None:
     said = error_of(client, "search", query=QUERY, at="v9")
-    assert "index handbook has no version v9" in said and "hint: " in said
+    assert said == "index handbook has no version v9\nhint: the tool `versions` lists them"
     assert "no version" in error_of(client, "search", query=QUERY, at="x\0y")
     assert "no version 0" in error_of(client, "search", query=QUERY, at=0)
     assert "tokens" in error_of(client, "search", query="word " * 20_000, mode="dense")
     assert "cannot be used" in error_of(client, "search", query=QUERY, filter={"title": "a\0b"})
-    for wrong in ({"k": 0}, {"k": 10**9}, {"mode": "fuzzy"}, {"filter": {"a": ["b"]}}):
-        assert "validation error" in error_of(client, "search", query=QUERY, **wrong)
+    for wrong, reason in (
+        ({"k": 0}, "k has to be 1 or more"),
+        ({"k": 10**9}, "k has to be 100 or less"),
+        ({"mode": "fuzzy"}, "mode has to be"),
+        ({"filter": {"a": ["b"]}}, "filter.a has to be text or"),
+    ):
+        first, second = error_of(client, "search", query=QUERY, **wrong).split("\n")
+        assert first.startswith(reason) and second == "hint: the schema of the tool says what is allowed"
     assert "Unknown tool" in error_of(client, "erase", document="x") and answer_of(client, query=QUERY)
 
 
@@ -136,7 +142,9 @@ def test_the_server_outlives_a_restart_of_postgres(own_server: EmbeddedServer, m
         connection.execute("SELECT pg_reload_conf()")
     state = make(own_server.state.parent / "book", own_server.url)
     with mcp_client(state) as client:
-        assert "hint: make one with: snapdex run" in error_of(client, "search", query="gate")
+        assert "hint: tell the person who runs this server: make one with: snapdex run" in error_of(
+            client, "search", query="gate"
+        )
         state.write({"gate.md": "# Gate\n\nThe gate opens at six.\n"}).run()
         assert answer_of(client, query="gate")["version"] == 1
         assert own_server.stop()
