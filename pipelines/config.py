@@ -1,5 +1,6 @@
 """`params.yaml` as typed, frozen sections: one section per stage, unknown keys and wrong types refused by name."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -314,10 +315,10 @@ class Config(Section):
         return self.embed.with_model(self.finetune.base or self.embed.model)
 
 
-def load_config(path: Path, overrides: list[str] | None = None) -> Config:
-    """The parameters in `path`, with `section.key=value` overrides on top.
+def load_config(path: Path, overrides: list[str] | None = None, *, index: str | None = None) -> Config:
+    """The parameters in `path`, with `section.key=value` overrides on top, and the name of the index if it is given.
 
-    Raises `ConfigError` that names the key for anything unknown or of the wrong type.
+    Raises `ConfigError` that names the key, and where it is said, for anything unknown or of the wrong type.
     """
     try:
         raw = yaml.safe_load(path.read_text("utf-8")) or {}
@@ -327,15 +328,23 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
         raise ConfigError(f"{path} is not valid YAML: {_one_line(error)}", hint="correct the file") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold sections, such as `index:`", hint="see docs/configuration.md")
+    said: dict[tuple[str, ...], str] = {(str(section),): str(path) for section in raw}  # where it is said
     for override in overrides or []:
-        _apply_override(raw, override)
+        section, name = _apply_override(raw, override)
+        said[section, name] = f"--set {section}.{name}"
+        said.setdefault((section,), said[section, name])
+    if index is not None:
+        values = raw.get("index") or {}
+        raw["index"] = values | {"name": index} if isinstance(values, dict) else values
+        said["index", "name"] = "--index"
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
-        raise _config_error(path, error) from None
+        raise _config_error(error, said, str(path)) from None
 
 
-def _apply_override(raw: dict[str, Any], override: str) -> None:
+def _apply_override(raw: dict[str, Any], override: str) -> tuple[str, str]:
+    """Set it, and return its section and its key."""
     key, equals, text = override.partition("=")
     section, dot, name = key.partition(".")
     if not (equals and dot and section and name):
@@ -346,17 +355,21 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {key}: the value is not valid YAML", hint="quote it, or write it simpler") from error
     values = raw.setdefault(section, {}) or {}
     if not isinstance(values, dict):
-        raise ConfigError(f"{section} must be a section with keys", hint="see docs/configuration.md")
+        raise ConfigError(f"--set {key}: {section} is no section with keys", hint="see docs/configuration.md")
     raw[section] = values | {name: "" if value is None else value}
+    return section, name
 
 
-def _config_error(path: Path, error: ValidationError) -> ConfigError:
+def _config_error(error: ValidationError, said: Mapping[tuple[str, ...], str], path: str) -> ConfigError:
+    """said: where a section, or a key of one, is said, if not in the file at `path`."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
+    where = said.get(tuple(map(str, first["loc"][:2])), path)
     if first["type"] == "extra_forbidden":
-        return ConfigError(f"{path}: unknown key {key}", hint=f"known keys: {_known_keys(first['loc'])}", key=key)
+        return ConfigError(f"{where}: unknown key {key}", hint=f"known keys: {_known_keys(first['loc'])}", key=key)
     message = first["msg"][0].lower() + first["msg"][1:]
-    return ConfigError(f"{path}: {key}: {message}, got {first['input']!r}", hint="see docs/configuration.md", key=key)
+    named = where if where.endswith(key) else f"{where}: {key}"
+    return ConfigError(f"{named}: {message}, got {first['input']!r}", hint="see docs/configuration.md", key=key)
 
 
 def _known_keys(location: tuple[int | str, ...]) -> str:

@@ -90,8 +90,7 @@ class Settings:
 
     @property
     def config(self) -> Config:
-        named = [] if self.index is None else [f"index.name={self.index}"]
-        return load_config(self.workspace.params, [*self.overrides, *named])
+        return load_config(self.workspace.params, self.overrides, index=self.index)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:

@@ -91,7 +91,12 @@ def named_folder(
     """
     form, _, rest = name.partition(":")
     if form == "path" and rest:
-        return (workspace.root / Path(rest).expanduser()).resolve()
+        folder = (workspace.root / Path(rest).expanduser()).resolve()
+        if not folder.is_dir():
+            raise InputError(
+                f"there is no directory {folder}", hint=f"correct {key}: path:DIR, seen from the workspace"
+            )
+        return folder
     model, _, revision = rest.partition("@")
     if form == "hf" and rest:
         return _hub_folder(model, revision, markers, key)

@@ -43,6 +43,30 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, overrides: tuple[str,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "overrides", "begins"),
+    [
+        ("", ["chunk.overlap=3"], "--set chunk.overlap: unknown key"),
+        ("chunk: {max_tokens: 50}", ["chunk.max_tokens=many"], "--set chunk.max_tokens: "),
+        ("", ["chunks.max_tokens=50"], "--set chunks.max_tokens: unknown key chunks"),
+        ("models: [a]", ["models.name=50"], "--set models.name: models is no section"),
+        ("chunk: {overlap: 3}", ["chunk.max_tokens=50"], "PATH: unknown key chunk.overlap"),
+        ("chunks: {overlap: 3}", ["chunks.max_tokens=50"], "PATH: unknown key chunks"),
+    ],
+)
+def test_the_file_or_the_option_is_blamed(tmp_path: Path, text: str, overrides: list[str], begins: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text, *overrides)
+    assert str(caught.value).startswith(begins.replace("PATH", str(tmp_path / "params.yaml")))
+
+
+def test_the_option_index_is_blamed(tmp_path: Path) -> None:
+    load(tmp_path, "")
+    assert load_config(tmp_path / "params.yaml", index="guide").index.name == "guide"
+    with pytest.raises(ConfigError, match=r"^--index: "):
+        load_config(tmp_path / "params.yaml", index="../etc")
+
+
 def test_overrides_win_and_leave_the_rest(tmp_path: Path) -> None:
     config = load(tmp_path, "chunk: {max_tokens: 100, min_tokens: 7}", "chunk.max_tokens=50", "embed.model=hash:8")
     assert (config.chunk.max_tokens, config.chunk.min_tokens, config.embed.model) == (50, 7, "hash:8")

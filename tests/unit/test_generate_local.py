@@ -335,8 +335,12 @@ def test_pickles_and_nothing_are_refused(directory: Path, adapter: Path, tmp_pat
         (copy / weights).rename(copy / "pytorch_model.bin")
         with pytest.raises(InputError, match=r"pickle|missing"):
             resolved(copy, tmp_path)
-    with pytest.raises(InputError, match=r"no config\.json"):
+    with pytest.raises(InputError, match=r"there is no directory .*nowhere") as caught:
         resolved(tmp_path / "nowhere", tmp_path)
+    assert "generate.model" in caught.value.hint
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"no config\.json"):
+        resolved(tmp_path / "empty", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", "gpt", "openai:", "path:", "minilm", "hf:some/model", "hf:some/model@main"])
