@@ -13,7 +13,7 @@ from itertools import pairwise
 from pipelines.ask.answer import Citation, Sentence
 from pipelines.ask.extract import Quote, parts_of
 from pipelines.ask.passages import Passage
-from pipelines.ask.sentences import NEGATIONS, is_number, sentences_of, words_of
+from pipelines.ask.sentences import facts_of, sentences_of, words_of
 
 NAMED = 0.6  # share of a sentence's words from which a passage that it names supports it
 FOUND = 0.75  # and one that it does not name
@@ -92,7 +92,7 @@ class _Evidence:
             for start, end, head in parts_of(passage.hit.text)
         ]
         both = [(one[0], other[1], one[2] | other[2]) for one, other in pairwise(single)]
-        self.windows = [*single, *both]
+        self.windows = [(*each, facts_of(each[2])[1]) for each in [*single, *both]]
 
     def support(self, said: str) -> tuple[float, Quote | None]:
         """The share of the words of a sentence that one or two neighbouring sentences hold, and these; 0 where a
@@ -100,13 +100,13 @@ class _Evidence:
         words = set(words_of(said))
         if not words or not all(each in self.plain for each in _quotations(said)):
             return 0.0, None
-        needed = {word for word in words if is_number(word) or word in UNITS}
-        denies = bool(words & NEGATIONS)
+        numbers, denies = facts_of(words)
+        needed = numbers | (words & UNITS)
         best, found = 0.0, None
-        for start, end, there in self.windows:
+        for start, end, there, denied in self.windows:
             share = len(words & there) / len(words)
             is_longer = found is not None and end - start > found.end - found.start
-            if needed <= there and denies == bool(there & NEGATIONS) and share * (ALONE if is_longer else 1.0) > best:
+            if needed <= there and denies == denied and share * (ALONE if is_longer else 1.0) > best:
                 best, found = share, Quote(self.passage, start, end)
         return best, found
 

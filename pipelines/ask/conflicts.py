@@ -7,7 +7,7 @@ from itertools import combinations
 from pipelines.ask.answer import Conflict
 from pipelines.ask.extract import Quote, best_quotes
 from pipelines.ask.passages import Passage
-from pipelines.ask.sentences import NEGATIONS, is_number, words_of
+from pipelines.ask.sentences import NEGATIONS, facts_of, words_of
 
 ALIKE = 0.6  # Jaccard similarity of the words that are no numbers
 MOST_NUMBERS = 3  # a row of a table has many, and rows of two tables differ by right
@@ -40,8 +40,8 @@ def conflicts_among(question: str, passages: Sequence[Passage]) -> list[Conflict
 
 def _claim(quote: Quote) -> _Claim:
     words = frozenset(words_of(quote.text))
-    numbers = frozenset(filter(is_number, words))
-    return _Claim(quote, words - numbers - NEGATIONS, numbers, bool(words & NEGATIONS))
+    numbers, negated = facts_of(words)
+    return _Claim(quote, words - numbers - NEGATIONS, numbers, negated)
 
 
 def _contradict(one: _Claim, other: _Claim) -> bool:

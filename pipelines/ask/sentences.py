@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 _BLOCK = re.compile(  # an empty line; before items, quotations and headings; before and after rows of a table
     r"\n\s*\n|\n(?=\s*(?:[-*+•>#]|\d+[.)]) |\s*\||[^\n]* \| )|(?<=\|)\n"
@@ -16,12 +16,14 @@ _SHORT = re.compile(
 _WORD = re.compile(r"(?<![\w.])[-\u2212](?=\d)[\d.,:/]*\d|[$\u20ac\u00a3]?\w+(?:[.,:/-]\w+)*%?")  # -5, 10-Q, 50%
 NEGATIONS = frozenset({"not", "no", "never", "none", "without", "nobody", "nothing", "neither", "nor", "nowhere"})
 SHORT_LENGTH = 10  # characters of an abbreviation, with what is before it
-COUNTS = frozenset(
-    re.findall(
-        r"\w+",
-        "one two three four five six seven eight nine ten eleven twelve hundred thousand million billion trillion",
-    )
-)
+_WORDS = re.compile(r"\w+")
+_ONES = _WORDS.findall("one two three four five six seven eight nine")
+_TEENS = _WORDS.findall("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen")
+_TENS = _WORDS.findall("twenty thirty forty fifty sixty seventy eighty ninety")
+NUMBERS = {word: number for number, word in enumerate(["zero", *_ONES, *_TEENS])}
+NUMBERS |= {ten: number for number, ten in zip(range(20, 100, 10), _TENS, strict=True)}
+NUMBERS |= {f"{ten}-{one}": NUMBERS[ten] + NUMBERS[one] for ten in _TENS for one in _ONES}
+LARGE = frozenset({"hundred", "thousand", "million", "billion", "trillion"})
 _WITH_NOT = re.compile(r"n['\u2019]t\b|\bcannot\b")
 _STOP = frozenset(  # not the negations: they change what is said
     re.findall(
@@ -67,19 +69,24 @@ def _stripped(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def words_of(text: str) -> list[str]:
-    """Words that carry meaning, as they are compared: folded, without plural endings. Numbers stay whole: 1.5, 10-Q."""
+    """Words that carry meaning, as they are compared: folded, without plural endings. Numbers stay whole: 1.5, 10-Q;
+    those below a hundred are written in digits."""
     folded = _WITH_NOT.sub(" not", unicodedata.normalize("NFKC", text).casefold()).replace("\u2212", "-")
     return [_stem(word) for word in _WORD.findall(folded) if word not in _STOP]
 
 
-def is_number(word: str) -> bool:
-    """Whether a word has a digit, or is the name of a number: 30, 10-Q, v2, seven."""
-    return word in COUNTS or any(character.isdigit() for character in word)
+def facts_of(words: Collection[str]) -> tuple[frozenset[str], bool]:
+    """The numbers among the words of a text, such as 30, 10-Q, v2 or a million, and whether it denies: where these
+    differ, texts that are alike say different things."""
+    numbers = frozenset(word for word in words if word in LARGE or any(character.isdigit() for character in word))
+    return numbers, not NEGATIONS.isdisjoint(words)
 
 
 def _stem(word: str) -> str:
     """What most inflected forms of an English word have in common; enough to compare, not to read."""
-    if len(word) < 5 or not word.isalpha() or word in NEGATIONS or word in COUNTS:
+    if word in NUMBERS:
+        return str(NUMBERS[word])
+    if len(word) < 5 or not word.isalpha() or word in NEGATIONS or word in LARGE:
         return word
     for ending in ("ations", "ation", "ings", "ing", "ers", "er", "ed", "es", "s", "ly"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:

@@ -93,6 +93,9 @@ def test_an_extract_is_made_of_slices(question: str, shown: list[str]) -> None:
     [
         ("The limit for refunds is 50 euros.", "The limit for refunds is 80 euros.", True),
         ("The limit for refunds is 50 euros.", "The limit for refunds is 50 euros.", False),
+        ("The limit for refunds is three days.", "The limit for refunds is 4 days.", True),
+        ("The limit for refunds is three days.", "The limit for refunds is 3 days.", False),
+        ("The limit for refunds is twenty-five days.", "The limit for refunds is thirty days.", True),
         ("Refunds are paid to the card.", "Refunds are not paid to the card.", True),
         ("The limit for refunds is 50 euros.", "Refunds go to the bank within 3 days, and letters go by post.", False),
         ("Refunds | 1 | 2 | 3 | 4 |", "Refunds | 5 | 6 | 7 | 8 |", False),  # rows of tables differ by right
@@ -121,6 +124,13 @@ def test_a_row_of_a_table_is_found_by_the_heads_of_its_columns_and_no_head_is_an
         ("Passwords must be shared by mail.", "Passwords must never be shared by mail.", False),
         ("Nobody may enter the harbour at night.", "Everybody may enter the harbour at night.", False),
         ("The gate opens at nine.", "The gate opens at seven.", False),
+        ("The gate opens at 7.", "The gate opens at seven.", True),
+        ("The gate opens at 8.", "The gate opens at seven.", False),
+        (
+            "The queue of the harbour gate holds thirty lorries.",
+            "The queue of the harbour gate holds twenty lorries.",
+            False,
+        ),
         ("A standby may lag by 16 TiB.", "A standby may lag by 16 MiB.", False),
         ("It freezes at 18 degrees in the cellar.", "It freezes at -18 degrees in the cellar.", False),
         ("Growth was 50% of all refunds.", "Growth was 50 euros of all refunds.", False),
