@@ -96,17 +96,17 @@ def _trained(report: Report, config: Config, workspace: Workspace, name: str) ->
 
 
 def _ladder(report: Report, config: Config, workspace: Workspace, claims: Path, trained: Sequence[str]) -> None:
-    """Dense and hybrid search, before and after the index is embedded anew."""
+    """Dense and hybrid search, and hybrid with a second look, before and after the index is embedded anew."""
     queries = [query for query in read_golden(claims) if query.answerable]
     models = {"minilm": "minilm"} | {name: f"path:{finetune.model_folder(workspace, name)}" for name in trained}
     for label, model in models.items():
         changed = config.with_model(model).model_copy(update={"gate": config.gate.model_copy(update={"golden": ""})})
         version = ingest.run(changed, workspace, sources=[str(claims / "corpus.jsonl")], base=Path("/"))["version"]
-        for mode in ("dense", "hybrid"):
-            search = changed.search.model_copy(update={"mode": mode})
+        for mode, again in (("dense", False), ("hybrid", False), ("hybrid", True)):
+            search = changed.search.model_copy(update={"mode": mode, "rerank": again})
             asked = changed.model_copy(update={"search": search})
             metrics = evaluate_version(asked, workspace, queries, version, exact=True).metrics
-            report.add(f"{label}, {mode}", 100 * metrics["ndcg@10"])
+            report.add(f"{label}, {mode}{', reranked' if again else ''}", 100 * metrics["ndcg@10"])
 
 
 def _squad(collection: Path, target: Path) -> None:

@@ -97,8 +97,8 @@ class SearchConfig(Section):
     mmr_lambda: float = Field(0.8, ge=0, le=1)  # share of relevance in that
     collapse: float = Field(1.0, ge=0, le=1)  # cosine similarity to a better hit from which one is left out; 1: none is
     expand: Literal["chunk", "section", "neighbours"] = "chunk"  # what a hit shows
-    rerank: bool = False  # whether a cross-encoder puts the best hits in order
-    reranker: str = ""  # that model: path:DIR, hf:NAME@COMMIT, mlflow:MODEL@ALIAS
+    rerank: bool = False  # whether a reranker puts the best hits in order
+    reranker: str = "late-interaction"  # or a cross-encoder: path:DIR, hf:NAME@COMMIT, mlflow:MODEL@ALIAS
     rerank_depth: int = Field(30, gt=0)  # hits that it reads
     cache: int = Field(1000, ge=0)  # answers that an open reader remembers; 0: none
 

@@ -25,7 +25,7 @@ from pipelines.errors import InputError
     help="How hybrid mode joins both lists: by weighted scores, or by ranks alone (default: search.fusion).",
 )
 @click.option("--mmr", is_flag=True, help="Prefer hits that say something else than better ones (search.mmr_lambda).")
-@click.option("--rerank", is_flag=True, help="Let a cross-encoder put the best hits in order (search.reranker).")
+@click.option("--rerank", is_flag=True, help="Look again at the best hits, and put them in order (search.reranker).")
 @click.option(
     "--expand",
     type=click.Choice(["chunk", "section", "neighbours"]),

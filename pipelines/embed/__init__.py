@@ -7,7 +7,7 @@ embedded again. A run costs what the revisions cost that are not in the manifest
 
 - `work.py`: which chunks have no vector
 - `encoders.py`: from texts to vectors, by way of `bert.py`, `hashing.py`, sentence-transformers or an endpoint
-- `rerank.py`: a query and a passage read together
+- `late.py`, `rerank.py`: a query and a passage compared token by token, or read together
 """
 
 import threading
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from pipelines.config import Config, EmbedConfig
 from pipelines.embed.encoders import Encoder, checked, load_encoder
+from pipelines.embed.late import late_scores
 from pipelines.embed.work import Batch, Work, groups, keys_of, plan_work
 from pipelines.embed.work import batches as divided
 from pipelines.files import Manifest, SegmentWriter, Workspace
@@ -48,6 +49,7 @@ __all__ = [
     "missing_chunks",
     "run",
     "score_pairs",
+    "score_tokens",
     "vectors_store",
 ]
 
@@ -155,6 +157,15 @@ def encode_passages(
     model = model or resolve_model(config.embed, workspace)
     with _ready_encoder(model, config.embed) as encoder:
         return checked(encoder.encode(texts), len(texts), model.dimension)
+
+
+def score_tokens(config: Config, model: EmbeddingModel, query: str, passages: Sequence[str]) -> list[float]:
+    """How well each passage matches the query token by token, 0 to 1, by the model that embeds. Weights stay in memory.
+
+    Raises `ConfigError` for a model that does not run here, or has no tokens.
+    """
+    with _ready_encoder(model, config.embed) as encoder:
+        return late_scores(encoder, query, passages, name=model.name)
 
 
 def score_pairs(model: Reranker, query: str, passages: Sequence[str]) -> list[float]:

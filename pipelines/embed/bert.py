@@ -64,7 +64,18 @@ class Bert:
         filler = [[0] * max(0, SMALLEST_BATCH_TOKENS - sum(map(len, texts)))]
         return self._vectors([*texts, *filler])[: len(texts)] if filler[0] else self._vectors(texts)
 
+    @torch.inference_mode()
+    def tokens(self, texts: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Per text [tokens, d] float32 of length 1 each: what every token means where it stands, the special ones at
+        both ends left out."""
+        return [F.normalize(states[1:-1], dim=1) for states in self._states(texts)]
+
     def _vectors(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        parts = self._states(texts)
+        pooled = torch.stack([part.mean(0) if self._pooling == "mean" else part[0] for part in parts])
+        return F.normalize(pooled, dim=1) if self._normalise else pooled
+
+    def _states(self, texts: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
         sizes = [len(ids) for ids in texts]
         ids = torch.tensor([each for ids in texts for each in ids], device=self._device)
         positions = torch.cat([torch.arange(size, device=self._device) for size in sizes])
@@ -72,8 +83,7 @@ class Bert:
         for layer in range(self._layers):
             states = self._layer(f"encoder.layer.{layer}", states, sizes)
         parts: tuple[Tensor, ...] = torch.split_with_sizes(states, sizes)
-        pooled = torch.stack([part.mean(0) if self._pooling == "mean" else part[0] for part in parts])
-        return F.normalize(pooled, dim=1) if self._normalise else pooled
+        return parts
 
     def _embedded(self, ids: Tensor, positions: Tensor) -> Tensor:
         weights = self._weights

@@ -5,7 +5,7 @@ Nothing heavy is imported before an encoder is loaded, and an encoder is loaded 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,14 @@ class Encoder(Protocol):
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """[n, d], one row per query, in their order."""
+
+
+@runtime_checkable
+class TokenEncoder(Encoder, Protocol):
+    """An encoder that also tells what each token of a text means, but for those that stand for no part of it."""
+
+    def tokens(self, texts: Sequence[str], *, queries: bool = False) -> list[NDArray[np.float32]]:
+        """Per text [tokens, d], each of length 1. A text that is too long for the model is read from its beginning."""
 
 
 def load_encoder(model: EmbeddingModel, config: EmbedConfig) -> Encoder:
@@ -105,6 +113,13 @@ class BertEncoder:
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return self._encoded([self._model.query_prefix + text for text in texts])
 
+    def tokens(self, texts: Sequence[str], *, queries: bool = False) -> list[NDArray[np.float32]]:
+        prefix = self._model.query_prefix if queries else self._model.passage_prefix
+        read = [encoded.ids for encoded in self._tokenizer.encode_batch_fast([prefix + text for text in texts])]
+        ids = [[*each[:-1][: self._model.max_tokens - 1], each[-1]] for each in read]
+        batches = _batches([len(each) for each in ids], self._batch_tokens)
+        return [states.cpu().numpy() for batch in batches for states in self._bert.tokens(ids[batch])]
+
     def _encoded(self, texts: Sequence[str]) -> NDArray[np.float32]:
         ids = [encoded.ids for encoded in self._tokenizer.encode_batch_fast(texts)]
         sizes = [len(each) for each in ids]
@@ -150,6 +165,18 @@ class LibraryEncoder:
             vectors[places] = checked(found, len(places), self._model.dimension)
         return vectors
 
+    def tokens(self, texts: Sequence[str], *, queries: bool = False) -> list[NDArray[np.float32]]:
+        prefix = self._model.query_prefix if queries else self._model.passage_prefix
+        read = [prefix + text for text in texts]
+        found = self._library.encode(read, output_value="token_embeddings", show_progress_bar=False)
+        words = self._library.tokenizer(
+            read, truncation=True, max_length=self._library.max_seq_length, return_special_tokens_mask=True
+        )
+        return [
+            _unit_rows(np.asarray(states.float().cpu(), np.float32)[np.asarray(special) == 0])
+            for states, special in zip(found, words["special_tokens_mask"], strict=True)
+        ]
+
     def _batch(self, texts: Sequence[str], prefix: str) -> NDArray[np.float32]:
         return np.asarray(
             self._library.encode(
@@ -174,6 +201,11 @@ class EndpointEncoder:
 
     def _encoded(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return self._endpoint.embed(texts) if texts else np.zeros((0, self._model.dimension), np.float32)
+
+
+def _unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
 
 
 def refuse_long(sizes: Sequence[int], model: EmbeddingModel) -> None:

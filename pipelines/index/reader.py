@@ -20,7 +20,7 @@ from pipelines.index.db import Connection, database_url, translated_errors
 from pipelines.index.db import connect as open_connection
 from pipelines.index.retrievals import RetrievalLog
 from pipelines.index.search import Result, coverage, plain, search
-from pipelines.models import EmbeddingModel, Reranker, resolve_model, resolve_reranker
+from pipelines.models import LATE_INTERACTION, EmbeddingModel, Reranker, resolve_model, resolve_reranker
 
 UNLEARNED_WEIGHT = 0.5  # of the dense score, for a version without a golden set of some size
 Similarities = Callable[[str, Sequence[str]], list[float]]  # of a query with each text, cosine
@@ -48,7 +48,8 @@ class Reader:
         self.config = config
         self._home = home
         self._encode = encode
-        self._resolved_reranker: Reranker | None = None
+        self._models: dict[str, tuple[Config, EmbeddingModel]] = {}  # by the space of versions
+        self._cross_encoder: Reranker | None = None
         self._log = log
         self._known: OrderedDict[str, Result] = OrderedDict()  # by everything that decides an answer; oldest first
 
@@ -73,8 +74,8 @@ class Reader:
         model of that version, whatever params.yaml says now: a rollback brings the old model back. `vector`: the query
         as that model embeds it, from who has done so already.
 
-        `rerank`: let the model `search.reranker` read the best `search.rerank_depth` hits, or k where that is more, and
-        put them in order; their scores are then its own, 0 to 1.
+        `rerank`: let `search.reranker` look at the best `search.rerank_depth` hits and put them in order; their scores
+        are then its own, 0 to 1. What ranks lower follows as it was.
 
         A search goes to the retrieval log as the section `log` says.
         """
@@ -88,7 +89,7 @@ class Reader:
             maintained = last_maintenance(self.connection, index) if settings.cache else 0
         mode, weight = self._mode(asked, fusion, version)
         k = settings.k if k is None else k
-        reranker = self._reranker() if (settings.rerank if rerank is None else rerank) else None
+        reranker = self._reranker(version) if (settings.rerank if rerank is None else rerank) else None
         options: dict[str, Any] = {
             "k": max(k, settings.rerank_depth) if reranker else k,
             "mode": mode,
@@ -111,7 +112,7 @@ class Reader:
             began = time.monotonic()
             result = search(self.connection, self.name, query, vector=vector, **options)
             if reranker:
-                result = reranked(result, reranker, k)
+                result = self._reranked(result, version, reranker, k)
         if self._log:
             self._log.write(result, k=k, seconds=time.monotonic() - began)
         if not settings.cache:
@@ -148,7 +149,7 @@ class Reader:
         """By the embedding model of the version; None where that is at a server, where each would be a request."""
         from pipelines.embed import encode_passages
 
-        config, model = with_model_of(version, self.config, self._home)
+        config, model = self._model_of(version)
         if model.kind == "endpoint":
             return None
 
@@ -167,11 +168,33 @@ class Reader:
             return False
         return True
 
-    def _reranker(self) -> Reranker:
-        """Resolved once: what the name means does not change while the reader is open."""
-        if self._resolved_reranker is None:
-            self._resolved_reranker = resolve_reranker(self.config.search.reranker, self._home)
-        return self._resolved_reranker
+    def _model_of(self, version: Version) -> tuple[Config, EmbeddingModel]:
+        """Resolved once, as every model: what a name means does not change while the reader is open."""
+        if version.space not in self._models:
+            self._models[version.space] = with_model_of(version, self.config, self._home)
+        return self._models[version.space]
+
+    def _reranker(self, version: Version) -> Reranker | EmbeddingModel:
+        """A cross-encoder, or the model of the version, whose tokens are compared."""
+        if self.config.search.reranker == LATE_INTERACTION:
+            return self._model_of(version)[1]
+        if self._cross_encoder is None:
+            self._cross_encoder = resolve_reranker(self.config.search.reranker, self._home)
+        return self._cross_encoder
+
+    def _reranked(self, result: Result, version: Version, reranker: Reranker | EmbeddingModel, k: int) -> Result:
+        """The first k hits after the reranker has put the best ones in order; equal ones stay in theirs."""
+        from pipelines.embed import score_pairs, score_tokens
+
+        read, rest = result.hits[: self.config.search.rerank_depth], result.hits[self.config.search.rerank_depth :]
+        passages = [hit.passage for hit in read]
+        if isinstance(reranker, Reranker):
+            scores = score_pairs(reranker, result.query, passages)
+        else:
+            scores = score_tokens(self._model_of(version)[0], reranker, result.query, passages)
+        order = sorted(range(len(read)), key=lambda place: -scores[place])
+        hits = [*(replace(read[place], score=scores[place]) for place in order), *rest][:k]
+        return replace(result, hits=[replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)])
 
     def _mode(self, mode: str, fusion: str, version: Version) -> tuple[str, float]:
         """How the version is searched: a fusion of which one leg has all the weight is that leg."""
@@ -186,16 +209,6 @@ class Reader:
 def _named(at: str | int | None) -> str | int:
     """What a caller calls a version; any text may come from a program, and 0 is no version."""
     return "active" if at is None or at == "" else plain(at) if isinstance(at, str) else at
-
-
-def reranked(result: Result, model: Reranker, k: int) -> Result:
-    """The k hits that the model likes best, with its scores; equal ones stay in order."""
-    from pipelines.embed import score_pairs
-
-    scores = score_pairs(model, result.query, [hit.passage for hit in result.hits])
-    order = sorted(range(len(scores)), key=lambda place: -scores[place])[:k]
-    hits = [replace(result.hits[place], rank=rank, score=scores[place]) for rank, place in enumerate(order, 1)]
-    return replace(result, hits=hits)
 
 
 def with_model_of(version: Version, config: Config, home: Workspace) -> tuple[Config, EmbeddingModel]:

@@ -14,11 +14,12 @@
 
 from pipelines.models.embedding_model import EmbeddingModel
 from pipelines.models.generator import Generator, resolve_generator
-from pipelines.models.reranker import Reranker, resolve_reranker
+from pipelines.models.reranker import LATE_INTERACTION, Reranker, resolve_reranker
 from pipelines.models.resolve import pinned, resolve_model
 from pipelines.models.tokens import TokenCounter, load_tokenizer
 
 __all__ = [
+    "LATE_INTERACTION",
     "EmbeddingModel",
     "Generator",
     "Reranker",

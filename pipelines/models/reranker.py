@@ -1,4 +1,7 @@
-"""From the name in `search.reranker` to a cross-encoder: where its files are. No weights are loaded here."""
+"""From the name in `search.reranker` to a cross-encoder: where its files are. No weights are loaded here.
+
+`late-interaction` is no model of its own, but another use of the one that embeds (pipelines/embed/late.py).
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +12,8 @@ from pipelines.models.folder import check_cross_encoder, hash_files, read_json, 
 from pipelines.models.resolve import named_folder
 
 KEY = "search.reranker"
-FORMS = "path:DIR, hf:NAME@COMMIT, mlflow:MODEL@ALIAS"
+LATE_INTERACTION = "late-interaction"
+FORMS = f"{LATE_INTERACTION}, path:DIR, hf:NAME@COMMIT, mlflow:MODEL@ALIAS"
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,16 @@
-"""A second look at the best hits, by a real cross-encoder: a small one that is made here, of random weights."""
+"""A second look at the best hits, by real models: small ones that are made here, of random weights."""
 
 import json
 from pathlib import Path
 
 import pytest
+import torch
+from sentence_transformers import SentenceTransformer
 
 from pipelines.errors import ConfigError, InputError
 from pipelines.index import open_index
 from tests.index.state import State
-from tests.small_models import cross_encoder
+from tests.small_models import cross_encoder, sentence_model
 
 WORDS = ["tea", "coffee", "milk", "water", "cup", "pot"]
 
@@ -44,8 +46,15 @@ def test_it_reads_deeper_than_it_returns(kitchen: State) -> None:
         reader.config = kitchen.with_settings(
             f"search.reranker={kitchen.config.search.reranker}", "search.rerank_depth=1"
         ).config
-        first = reader.search("tea cup", k=1).hits[0]
-        assert reader.search("tea cup", k=1, rerank=True).hits[0].chunk == first.chunk
+        plain = reader.search("tea cup", k=6).hits
+        assert reader.search("tea cup", k=1, rerank=True).hits[0].chunk == plain[0].chunk
+        reader.config = kitchen.with_settings(
+            f"search.reranker={kitchen.config.search.reranker}", "search.rerank_depth=3"
+        ).config
+        second = reader.search("tea cup", k=6, rerank=True).hits
+        assert {hit.chunk for hit in second[:3]} == {hit.chunk for hit in plain[:3]}
+        assert second[3:] == plain[3:]
+        assert [hit.rank for hit in second] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_remembered_answer_is_not_taken_for_a_reranked_one(kitchen: State) -> None:
@@ -55,13 +64,37 @@ def test_a_remembered_answer_is_not_taken_for_a_reranked_one(kitchen: State) -> 
         assert first != second
 
 
-def test_without_a_model_it_says_what_to_set(state: State) -> None:
+def test_without_a_model_of_its_own_that_of_the_version_compares_word_by_word(state: State, tmp_path: Path) -> None:
+    """The score is the mean over the words of the query of the cosine with the nearest word of the passage."""
+    base = sentence_model(tmp_path / "base", WORDS, width=16)
+    texts = {"a.txt": "tea cup milk", "b.txt": "coffee pot", "c.txt": "cup water water tea", "d.txt": "milk pot"}
+    state = state.with_settings(
+        f"embed.model=path:{base}", "embed.threads=1", "chunk.max_tokens=16", "chunk.min_tokens=0"
+    )
+    state.write(texts).run()
+    library = SentenceTransformer(str(base), device="cpu")
+
+    def words_of(text: str) -> torch.Tensor:
+        states = library.encode(text, output_value="token_embeddings", show_progress_bar=False)
+        return torch.nn.functional.normalize(states[1:-1], dim=1)
+
+    with open_index(workspace=state.root, config=state.config) as reader:
+        found = reader.search("tea milk", k=3, rerank=True).hits
+    asked = words_of("tea milk")
+    expected = {name: (asked @ words_of(text).T).max(1).values.mean().item() for name, text in texts.items()}
+    best = sorted(expected, key=lambda name: -expected[name])[:3]
+    assert [hit.document for hit in found] == best
+    assert [hit.score for hit in found] == pytest.approx([expected[name] for name in best], abs=1e-5)
+
+
+def test_a_model_that_knows_no_words_says_what_to_set(state: State) -> None:
     state.write({"a.txt": "tea"}).run()
     with (
         open_index(workspace=state.root, config=state.config) as reader,
-        pytest.raises(ConfigError, match="no model to rerank with"),
+        pytest.raises(ConfigError, match="cannot put hits in order") as refused,
     ):
         reader.search("tea", rerank=True)
+    assert "search.reranker" in refused.value.hint
 
 
 def test_models_that_could_run_code_or_score_no_pairs_are_refused(kitchen: State, model: Path, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_versions_and_what_differs(book: State, client: httpx.Client) -> None:
     ("request_", "status", "said"),
     [
         (("GET", "/search?query=x&at=v9"), 404, "index handbook has no version v9"),
-        (("GET", "/search?query=x&rerank=true"), 400, "no model to rerank with"),
+        (("GET", "/search?query=x&rerank=true"), 400, "cannot put hits in order"),
         (("GET", "/search?query=x&filter=nothing"), 422, "'nothing' is not KEY=VALUE"),
         (("GET", "/search?query=x&k=101"), 422, "k is 101, and 100 is allowed"),
         (("GET", "/search?query=x&k=many"), 422, "k has to be a whole number"),

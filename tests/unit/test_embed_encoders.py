@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.config import EmbedConfig
-from pipelines.embed.encoders import BertEncoder, Encoder, LibraryEncoder, checked, load_encoder
+from pipelines.embed.encoders import BertEncoder, Encoder, LibraryEncoder, TokenEncoder, checked, load_encoder
 from pipelines.errors import InputError, IntegrityError
 from pipelines.files import Workspace
 from pipelines.models import EmbeddingModel, load_tokenizer, resolve_model
@@ -86,6 +86,19 @@ def test_bert_agrees_with_sentence_transformers(minilm: EmbeddingModel, bert: En
     library = LibraryEncoder(minilm, 2048, "cpu")
     assert np.abs(bert.encode(PASSAGES) - library.encode(PASSAGES)).max() < 1e-5
     assert np.abs(bert.encode_queries(PASSAGES) - library.encode_queries(PASSAGES)).max() < 1e-5
+
+
+def test_both_know_the_same_tokens_of_a_text_and_of_a_long_one_the_first(minilm: EmbeddingModel, bert: Encoder) -> None:
+    library = LibraryEncoder(minilm, 2048, "cpu")
+    texts = [*PASSAGES, "and so on " * 400, ""]
+    assert isinstance(bert, TokenEncoder)
+    for ours, theirs in zip(bert.tokens(texts), library.tokens(texts), strict=True):
+        assert ours.shape == theirs.shape
+        assert np.abs(ours - theirs).max(initial=0) < 1e-5
+        assert np.allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
+    assert [len(each) for each in bert.tokens(texts)][-2:] == [minilm.max_tokens - 2, 0]
+    assert len(bert.tokens(["x"])[0]) == 1
+    assert not isinstance(hashed(8), TokenEncoder)
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 64, 100_000])
