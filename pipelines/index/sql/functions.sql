@@ -52,8 +52,8 @@ $$;
 
 CREATE OR REPLACE FUNCTION snapdex._dense(v snapdex.version, query {vector_schema}.vector, k int, filter jsonb, exact boolean)
 RETURNS TABLE (chunk_id bigint, score float8, key bytea) LANGUAGE plpgsql STABLE
-SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan
-SET enable_hashjoin = on SET enable_mergejoin = on AS $$  -- what is set below ends with the function
+SET search_path FROM CURRENT SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+-- What is set below ends with the function. EXECUTE plans each query for its values: a generic plan lost all recall.
 DECLARE
     content text := snapdex._schema(v.index_id);
     vectors text := format('%I.%I', content, 'vectors_' || v.space_id);
@@ -63,6 +63,7 @@ DECLARE
     in_space float8 := greatest(1, (SELECT reltuples FROM pg_class WHERE oid = vectors::regclass));
     in_reach bigint := v.chunks;
     candidates int := greatest(40, k);
+    width float8;           -- chunks of all versions that one walk has to meet, to meet the candidates among them
     ids bigint[];
     scores float8[];
     keys bytea[];
@@ -85,8 +86,13 @@ BEGIN
             candidates := greatest(60, k);  -- the nearest of a small share are found less surely
         END IF;
         -- Among the chunks of other versions, one wide walk meets as many of this one as several narrow ones, and sooner.
-        -- A graph of fewer than 65,536 vectors has fewer links, which makes up for it (load.py builds it).
-        PERFORM set_config('hnsw.ef_search', greatest(CASE WHEN in_space < 65536 THEN 350 ELSE 125 END, least(400, 1.25 * candidates * in_space / in_reach))::int::text, true),
+        -- A graph of fewer than 65,536 vectors has fewer links, which makes up for it (load.py builds it). One walk comes back
+        -- in order of distance: where it is wide enough, more than k are not looked at.
+        width := 1.25 * candidates * in_space / in_reach;
+        IF width <= 400 THEN
+            candidates := k;
+        END IF;
+        PERFORM set_config('hnsw.ef_search', greatest(CASE WHEN in_space < 65536 THEN 350 ELSE 125 END, least(400, width))::int::text, true),
                 set_config('hnsw.iterative_scan', 'relaxed_order', true);
         EXECUTE format(
             'WITH c AS MATERIALIZED (
