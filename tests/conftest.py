@@ -1,9 +1,11 @@
 """One embedded Postgres for the whole session, and a database of its own for each test that asks for one."""
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from psycopg import sql
@@ -13,8 +15,14 @@ from pipelines.index.db import connect
 from pipelines.index.migrate import migrate
 from pipelines.index.server import DATABASE, EmbeddedServer
 from tests.index.state import State
+from tests.tracking.client import client_of
 
 Databases = Callable[..., AbstractContextManager[str]]
+
+
+def pytest_configure() -> None:
+    """Several processes of tests share the cores: a PyTorch in each, and in every program that they start, gets one."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -81,3 +89,12 @@ def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Embe
     server = EmbeddedServer(tmp_path / "workspace" / ".snapdex")
     yield server
     server.stop()
+
+
+@pytest.fixture
+def mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of an empty store of its own, which is also what `MLFLOW_TRACKING_URI` says."""
+    client = client_of(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
+    monkeypatch.chdir(tmp_path)  # where such a store keeps its artifacts
+    return client

@@ -3,7 +3,6 @@
 import json
 import logging
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,16 +12,8 @@ from pipelines.index import open_index
 from tests.ask.world import QUESTION, with_model
 from tests.http_server import Server
 from tests.index.state import State
-from tests.tracking.client import client_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-
-
-@pytest.fixture
-def mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    client = client_of(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
-    return client
 
 
 def ask(state: State) -> None:

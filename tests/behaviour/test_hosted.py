@@ -23,7 +23,6 @@ from pipelines.models import resolve_generator
 from tests.behaviour.hosted_server import BASE, POLITE, HostedServer
 from tests.behaviour.world import SYSTEM, chats, commands, write_rows
 from tests.forked import forks
-from tests.tracking.client import client_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -66,14 +65,6 @@ def workspace(server: HostedServer, tmp_path: Path) -> Workspace:
     }
     found.params.write_text(json.dumps(sections), "utf-8")  # JSON is YAML, too
     return found
-
-
-@pytest.fixture
-def mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    client = client_of(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
-    monkeypatch.chdir(tmp_path)  # MLflow's artifacts
-    return client
 
 
 def preferences() -> list[dict]:

@@ -15,16 +15,8 @@ from pipelines.generate import Message, load_generator
 from pipelines.models import resolve_generator
 from tests.behaviour.world import SCHEMA, SYSTEM, chats, config_of, preferences, talk, write_rows
 from tests.forked import Forks, forks
-from tests.tracking.client import client_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-
-
-@pytest.fixture
-def mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    client = client_of(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
-    return client
 
 
 @pytest.fixture

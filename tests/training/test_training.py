@@ -26,13 +26,6 @@ Command = Callable[..., tuple[dict[str, Any] | None, str]]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
 
-@pytest.fixture
-def mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    client = client_of(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
-    return client
-
-
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory, databases: Any) -> Iterator[State]:
     """A world whose first version is published, of which each test gets a copy."""
