@@ -135,18 +135,24 @@ def encode_query(
 ) -> NDArray[np.float32]:
     """[d], in the space of this configuration's model. Weights stay in memory: the next query is much faster.
 
-    `model`: what the configuration means, from who has resolved it already; that takes as long as embedding.
+    `model`: what the configuration means, from who has resolved it already; that takes as long as embedding. Somebody
+    waits for it, so a server that is away is told soon.
     """
-    vector: NDArray[np.float32] = encode_queries(config, workspace, [text], model=model)[0]
+    vector: NDArray[np.float32] = encode_queries(config, workspace, [text], model=model, patient=False)[0]
     return vector
 
 
 def encode_queries(
-    config: Config, workspace: Workspace, texts: Sequence[str], *, model: EmbeddingModel | None = None
+    config: Config,
+    workspace: Workspace,
+    texts: Sequence[str],
+    *,
+    model: EmbeddingModel | None = None,
+    patient: bool = True,
 ) -> NDArray[np.float32]:
-    """[n, d], as `encode_query` for each; together they take much less time."""
+    """[n, d], as `encode_query` for each; together they take much less time. `patient`: as of `load_encoder`."""
     model = model or resolve_model(config.embed, workspace)
-    with _ready_encoder(model, config.embed) as encoder:
+    with _ready_encoder(model, config.embed, patient=patient) as encoder:
         return checked(encoder.encode_queries(texts), len(texts), model.dimension)
 
 
@@ -182,9 +188,9 @@ def _kept_cross_encoder(model: Reranker) -> "CrossEncoder":
 
 
 @contextmanager
-def _ready_encoder(model: EmbeddingModel, config: EmbedConfig) -> Iterator[Encoder]:
+def _ready_encoder(model: EmbeddingModel, config: EmbedConfig, *, patient: bool = True) -> Iterator[Encoder]:
     if model.kind != "folder":
-        yield load_encoder(model, config)
+        yield load_encoder(model, config, patient=patient)
         return
     with _KEPT:
         yield _kept_encoder(model, config)

@@ -42,12 +42,12 @@ class TokenEncoder(Encoder, Protocol):
         """Per text [tokens, d], each of length 1. A text that is too long for the model is read from its beginning."""
 
 
-def load_encoder(model: EmbeddingModel, config: EmbedConfig) -> Encoder:
-    """The encoder of this model, ready to use."""
+def load_encoder(model: EmbeddingModel, config: EmbedConfig, *, patient: bool = True) -> Encoder:
+    """The encoder of this model, ready to use. `patient`: whether a server that is away is asked for minutes."""
     if model.kind == "hash":
         return WordsEncoder(model)
     if model.kind == "endpoint":
-        return EndpointEncoder(model, open_endpoint(config, model.name.partition(":")[2]))
+        return EndpointEncoder(model, open_endpoint(config, model.name.partition(":")[2], patient=patient))
     assert model.directory is not None
     let_idle_threads_sleep()
     import torch

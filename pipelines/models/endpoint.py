@@ -15,10 +15,10 @@ REQUEST_TOKENS = 100_000  # estimated; OpenAI takes 300,000
 REFUSAL_HINT = "check embed.dimension, and that chunk.max_tokens fits the model"
 
 
-def open_endpoint(config: EmbedConfig, model: str) -> "Endpoint":
+def open_endpoint(config: EmbedConfig, model: str, *, patient: bool = True) -> "Endpoint":
     """The server of this configuration. Raises `ConfigError` for OpenAI itself without a key; no request is made."""
     url = base_url(config.endpoint)
-    return Endpoint(url, model, key_for(url, "embed"), config.dimension, config.requests_per_minute)
+    return Endpoint(url, model, key_for(url, "embed"), config.dimension, config.requests_per_minute, patient=patient)
 
 
 class Endpoint:

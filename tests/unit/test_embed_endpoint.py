@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.config import EmbedConfig
+from pipelines.config import Config, EmbedConfig, IndexConfig
+from pipelines.embed import encode_query
 from pipelines.embed.encoders import load_encoder
 from pipelines.errors import ConfigError, InputError, IntegrityError, ServiceUnavailable, SnapdexError
 from pipelines.files import Workspace
@@ -238,3 +239,20 @@ def test_a_password_in_the_url_is_not_shown(pauses: list[float]) -> None:
     ):
         client.embed(["a"])
     assert "canary" not in str(caught.value)
+
+
+def test_who_searches_is_told_soon_that_the_server_is_away(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A job would go on for minutes."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    config = Config(
+        index=IndexConfig(name="x"), embed=EmbedConfig(model="openai:some", endpoint=server.url, dimension=4)
+    )
+    found = encode_query(config, Workspace(tmp_path), "tea")
+    assert found == pytest.approx(expected(["tea"])[0])
+    server.bodies.clear()
+    server.right = status(503)
+    with pytest.raises(ServiceUnavailable) as caught:
+        encode_query(config, Workspace(tmp_path), "tea")
+    assert len(server.bodies) == 2 and "kept" not in caught.value.hint
