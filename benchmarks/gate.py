@@ -56,7 +56,7 @@ def measure(options: Options) -> Report:
         trials = _trials(workspace, collection)
         before = trials.evaluated(trials.config, trials.built(trials.config, trials.records))
         report.add("ndcg@10 before", before.metrics["ndcg@10"])
-        kinds = {"half missing": _half, "small chunks": _small, "shuffled vectors": _shuffled, "harmless": _harmless}
+        kinds = {"half missing": _half, "shuffled vectors": _shuffled, "harmless": _harmless, "small chunks": _small}
         for name, make in kinds.items():
             outcomes = []
             for seed in range(count):

@@ -1,8 +1,8 @@
 """Fine-tuning a small language model, made here, to write clinical notes, and to prefer those of physicians.
 
 MTS-Dialog: a dialogue as JSON with the section of a clinical note; judged on 100 of its validation. Its preferences:
-the note of a physician rather than that of a model; judged on pairs that were held out. The base has read the dialogues
-with an answer in words that is always the same, and has seen no JSON.
+the note of a physician rather than that of a model; judged on pairs that were held out. Both begin with a base that has
+read the dialogues with an answer in words that is always the same, and has seen no JSON.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.behaviour import HEARD, TRAINING, chats, heard, make_base, row_of, tuned, write_rows
 from benchmarks.corpora import real_data
 from benchmarks.report import Options, Report
-from benchmarks.workspaces import fresh_workspace
+from benchmarks.workspaces import kept_or_fresh
 from pipelines.files import Workspace
 
 NOTE = {
@@ -25,7 +25,7 @@ LONGEST_NOTE = 60  # words of the notes that are learned; a model of this size r
 
 def measure(options: Options) -> Report:
     report = Report("notes", "a Llama of 3 layers, 128 wide, pretrained here; dialogues as notes, and preferences")
-    with fresh_workspace() as workspace, real_data("mts-dialog", options.data) as dialogues:
+    with kept_or_fresh(options.keep, "notes") as workspace, real_data("mts-dialog", options.data) as dialogues:
         _notes(report, workspace, dialogues, quick=options.quick)
         _preferences(report, workspace, dialogues, quick=options.quick)
     return report
@@ -61,7 +61,6 @@ def _notes(report: Report, workspace: Workspace, dialogues: Path, *, quick: bool
 
 
 def _preferences(report: Report, workspace: Workspace, dialogues: Path, *, quick: bool) -> None:
-    """From the model that writes notes."""
     liked = tuned(
         report,
         workspace,
@@ -69,8 +68,8 @@ def _preferences(report: Report, workspace: Workspace, dialogues: Path, *, quick
         "dpo",
         data=str(dialogues / "dpo-human-vs-model.jsonl"),
         held_out=0.25,
-        epochs=1 if quick else 2,
-        **{**TRAINING, "base": "path:data/models/notes", "learning_rate": 2e-4, "answer_tokens": 16},
+        epochs=1 if quick else 4,
+        **{**TRAINING, "base": "path:base-notes", "learning_rate": 5e-4, "answer_tokens": 16},
     )["metrics"]["preferred"]
     report.add("preferences: liked before", 100 * liked["before"], "%")
     report.add("preferences: liked after", 100 * liked["after"], "%")
