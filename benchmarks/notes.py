@@ -1,8 +1,8 @@
 """Fine-tuning a small language model, made here, to write clinical notes, and to prefer those of physicians.
 
 MTS-Dialog: a dialogue as JSON with the section of a clinical note; judged on 100 of its validation. Its preferences:
-the note of a physician rather than that of a model; judged on pairs that were held out. Both begin with a base that has
-read the dialogues with an answer in words that is always the same, and has seen no JSON.
+the note of a physician rather than that of a model; judged on pairs that were held out. The base has read the dialogues
+with an answer in words that is always the same, and has seen no JSON.
 """
 
 import json
@@ -61,6 +61,7 @@ def _notes(report: Report, workspace: Workspace, dialogues: Path, *, quick: bool
 
 
 def _preferences(report: Report, workspace: Workspace, dialogues: Path, *, quick: bool) -> None:
+    """From the model that writes notes."""
     liked = tuned(
         report,
         workspace,
@@ -68,8 +69,8 @@ def _preferences(report: Report, workspace: Workspace, dialogues: Path, *, quick
         "dpo",
         data=str(dialogues / "dpo-human-vs-model.jsonl"),
         held_out=0.25,
-        epochs=1 if quick else 4,
-        **{**TRAINING, "base": "path:base-notes", "learning_rate": 5e-4, "answer_tokens": 16},
+        epochs=1 if quick else 2,
+        **{**TRAINING, "base": "path:data/models/notes", "learning_rate": 2e-4, "answer_tokens": 16},
     )["metrics"]["preferred"]
     report.add("preferences: liked before", 100 * liked["before"], "%")
     report.add("preferences: liked after", 100 * liked["after"], "%")

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 
 _BLOCK = re.compile(  # an empty line; before items, quotations and headings; before and after rows of a table
     r"\n\s*\n|\n(?=\s*(?:[-*+•>#]|\d+[.)]) |\s*\||[^\n]* \| )|(?<=\|)\n"
@@ -82,6 +83,7 @@ def facts_of(words: Collection[str]) -> tuple[frozenset[str], bool]:
     return numbers, not NEGATIONS.isdisjoint(words)
 
 
+@lru_cache(maxsize=2**14)  # the words of an answer's passages come again and again
 def _stem(word: str) -> str:
     """What most inflected forms of an English word have in common; enough to compare, not to read."""
     if word in NUMBERS:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -230,14 +231,18 @@ def encoder_of_versions(config: Config, home: Workspace) -> QueryEncoder:
     it."""
     found: dict[str, tuple[Config, EmbeddingModel]] = {}  # by the space of versions
 
-    def encode(query: str, version: Version) -> Sequence[float]:
+    @lru_cache(maxsize=1)  # an answer in quotations compares sentences with the question that was searched for
+    def embedded(query: str, space: str) -> Sequence[float]:
         from pipelines.embed import encode_query  # a stage imports another here alone: a reader needs its models
 
-        if version.space not in found:
-            found[version.space] = with_model_of(version, config, home)
-        changed, model = found[version.space]
+        changed, model = found[space]
         vector: Sequence[float] = encode_query(changed, home, query, model=model).tolist()
         return vector
+
+    def encode(query: str, version: Version) -> Sequence[float]:
+        if version.space not in found:
+            found[version.space] = with_model_of(version, config, home)
+        return embedded(query, version.space)
 
     return encode
 
