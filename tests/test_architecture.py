@@ -185,7 +185,7 @@ def test_importing_does_no_work(tmp_path):
 )
 def test_importing_is_light(module):
     program = f"import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=180)
     assert set(HEAVY).isdisjoint(done.stdout.split())
 
 

@@ -147,7 +147,7 @@ def test_the_story_of_the_readme_is_true(directory):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     pieces = re.split(rf"^{MARK} (\d+)\n", done.stdout, flags=re.MULTILINE)
