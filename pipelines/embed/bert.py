@@ -61,8 +61,9 @@ class Bert:
     @torch.inference_mode()
     def vectors(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """[n, d] float32 for token ids with special tokens, in the same order."""
-        filler = [[0] * max(0, SMALLEST_BATCH_TOKENS - sum(map(len, texts)))]
-        return self._vectors([*texts, *filler])[: len(texts)] if filler[0] else self._vectors(texts)
+        parts = self._states(texts)
+        pooled = torch.stack([part.mean(0) if self._pooling == "mean" else part[0] for part in parts])
+        return F.normalize(pooled, dim=1) if self._normalise else pooled
 
     @torch.inference_mode()
     def tokens(self, texts: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -70,12 +71,11 @@ class Bert:
         both ends left out."""
         return [F.normalize(states[1:-1], dim=1) for states in self._states(texts)]
 
-    def _vectors(self, texts: Sequence[Sequence[int]]) -> Tensor:
-        parts = self._states(texts)
-        pooled = torch.stack([part.mean(0) if self._pooling == "mean" else part[0] for part in parts])
-        return F.normalize(pooled, dim=1) if self._normalise else pooled
-
     def _states(self, texts: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
+        """Per text [tokens, d]."""
+        count = len(texts)
+        if (missing := SMALLEST_BATCH_TOKENS - sum(map(len, texts))) > 0:
+            texts = [*texts, [0] * missing]
         sizes = [len(ids) for ids in texts]
         ids = torch.tensor([each for ids in texts for each in ids], device=self._device)
         positions = torch.cat([torch.arange(size, device=self._device) for size in sizes])
@@ -83,7 +83,7 @@ class Bert:
         for layer in range(self._layers):
             states = self._layer(f"encoder.layer.{layer}", states, sizes)
         parts: tuple[Tensor, ...] = torch.split_with_sizes(states, sizes)
-        return parts
+        return parts[:count]
 
     def _embedded(self, ids: Tensor, positions: Tensor) -> Tensor:
         weights = self._weights
