@@ -86,7 +86,8 @@ def check_for(
 
 
 def _counter(base: str, workspace: Workspace) -> Callable[[Sequence[str]], Sequence[int]] | None:
-    directory = named_folder(base, workspace, markers=["config.json", "adapter_config.json"], key="base")
+    markers = ["config.json", "adapter_config.json"]
+    directory = named_folder(base, workspace, markers=markers, key="base", missing_ok=True)
     if directory is None or not (directory / "tokenizer.json").is_file():
         return None
     tokenizer = open_tokenizer(directory)

@@ -83,16 +83,22 @@ def pinned(name: str, key: str = "embed.model") -> str:
 
 
 def named_folder(
-    name: str, workspace: Workspace, *, markers: Sequence[str] = ("modules.json",), key: str = "embed.model"
+    name: str,
+    workspace: Workspace,
+    *,
+    markers: Sequence[str] = ("modules.json",),
+    key: str = "embed.model",
+    missing_ok: bool = False,
 ) -> Path | None:
     """The directory of a model of files: `path:DIR`, `hf:NAME@COMMIT` or `mlflow:MODEL@ALIAS`; None for other forms.
 
-    `markers`: files of which a complete model of the kind has one; `key`: of the parameter that errors speak of.
+    `markers`: files of which a complete model of the kind has one; `key`: of the parameter that errors speak of;
+    `missing_ok`: whether `path:DIR` may name a model that is still to be made.
     """
     form, _, rest = name.partition(":")
     if form == "path" and rest:
         folder = (workspace.root / Path(rest).expanduser()).resolve()
-        if not folder.is_dir():
+        if not missing_ok and not folder.is_dir():
             raise InputError(
                 f"there is no directory {folder}", hint=f"correct {key}: path:DIR, seen from the workspace"
             )
