@@ -2,7 +2,7 @@
 
 SciFact with minilm, all documents that a test claim needs among 600. Each trial is a version that is built and not
 published, and the decision about it is that of a run with the default section `gate`. Spoiled: half of the documents
-missing, chunks of 16 to 35 tokens, vectors in the wrong order. Harmless: a sentence about nothing in 30 documents.
+missing, chunks of 18 to 22 tokens, vectors in the wrong order. Harmless: a sentence about nothing in 30 documents.
 """
 
 import json
@@ -91,8 +91,9 @@ def _half(trials: Trials, chance: random.Random) -> Evaluation:
 
 
 def _small(trials: Trials, chance: random.Random) -> Evaluation:
-    config = _config("gate", max_tokens=16 + chance.randrange(20), min_tokens=0)
-    return trials.evaluated(config, trials.built(config, trials.records))
+    """Of documents that were edited, too, so that no two trials with chunks of one size are the same."""
+    config = _config("gate", max_tokens=chance.randint(18, 22), min_tokens=0)
+    return trials.evaluated(config, trials.built(config, _edited(trials, chance)))
 
 
 def _shuffled(trials: Trials, chance: random.Random) -> Evaluation:
@@ -116,9 +117,12 @@ def _shuffled(trials: Trials, chance: random.Random) -> Evaluation:
 
 
 def _harmless(trials: Trials, chance: random.Random) -> Evaluation:
+    return trials.evaluated(trials.config, trials.built(trials.config, _edited(trials, chance)))
+
+
+def _edited(trials: Trials, chance: random.Random) -> list[Record]:
     edited = set(chance.sample(range(DOCUMENTS), EDITED))
-    records = [
+    return [
         record | {"text": record["text"] + " This page was read again by the editors."} if place in edited else record
         for place, record in enumerate(trials.records)
     ]
-    return trials.evaluated(trials.config, trials.built(trials.config, records))

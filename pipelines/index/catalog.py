@@ -165,6 +165,10 @@ def ensure_space(connection: Connection, index: Index, facts: dict[str, str]) ->
                 " WITH (autovacuum_enabled = false, parallel_workers = 1)"
             ).format(sql.Identifier(index.schema, space.table), sql.Literal(space.dimension))
         )
+        connection.execute(
+            "SELECT snapdex._make_walk(%s, %s) WHERE to_regproc(%s) IS NULL",
+            [index.id, space.id, f"{index.schema}.walk_{space.id}"],
+        )
     return space
 
 
