@@ -9,12 +9,12 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines import evaluate_model, finetune, jobs, tracking
 from pipelines.config import Config
-from pipelines.errors import ConflictError, GateFailed
+from pipelines.errors import ConflictError, GateFailed, ServiceUnavailable
 from pipelines.evaluate_model import ModelReport
 from pipelines.files import Workspace, file_sha256, flocked
 from pipelines.finetune import FinetuneReport
@@ -40,7 +40,7 @@ def run(
 
     Interrupted, the same command goes on; where nothing has changed it does nothing. Raises what a stage raises, and
     `ConflictError` when this model is being trained already. A model that is not better is no error here: see
-    `refuse_if_worse`.
+    `refuse_if_worse`. Nor is an MLflow that does not answer: the report says so, and the next sync sends what it lacks.
     """
     began = time.monotonic()
     with turn(workspace, name):
@@ -51,8 +51,14 @@ def run(
             trained = jobs.train(config, workspace, name, kind, log=log, progress=progress)
             measured = jobs.measure(config, workspace, name, kind, progress=progress)
             conclude(workspace, name, kind, log, trained, measured)
-    synced = tracking.sync(workspace, progress=progress) if tracking.is_configured() else []
-    return report_of(workspace, name, kind, key, made, trained, measured, synced, seconds=time.monotonic() - began)
+    synced, away = [], ""
+    if tracking.is_configured():
+        try:
+            synced = tracking.sync(workspace, progress=progress)
+        except ServiceUnavailable as error:
+            away = str(error)
+    seconds = time.monotonic() - began
+    return report_of(workspace, name, kind, key, made, trained, measured, synced, away=away, seconds=seconds)
 
 
 @contextmanager
@@ -160,10 +166,13 @@ def report_of(
     measured: ModelReport,
     synced: Sequence[tracking.Synced],
     *,
+    away: str = "",
     seconds: float,
 ) -> dict[str, Any]:
-    """What `snapdex finetune ... --json` prints."""
+    """What `snapdex finetune ... --json` prints. `away`: why MLflow could not be told."""
     told = next((each for each in synced if each.key == key), None) or tracking.synced(workspace, key)
+    if told and away:
+        told = replace(told, problem=away)
     return {
         "model": name,
         "directory": str(trained.directory),

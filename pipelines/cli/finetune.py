@@ -197,7 +197,9 @@ def _print_training(report: dict[str, Any], first: str) -> None:
     if told := report["tracking"]:
         version = ", ".join(f"{name} version {number}" for name, number in told["versions"].items())
         promoted = told["promotion"]
-        click.echo(f"registry    {version or 'not sent yet: set MLFLOW_TRACKING_URI, then snapdex finetune sync'}")
+        click.echo(f"registry    {version or 'not sent yet: with MLFLOW_TRACKING_URI, snapdex finetune sync sends it'}")
+        if told["problem"]:
+            click.echo(f"problem     {safe(told['problem'])}")
         if promoted:
             click.echo(f"champion    {promoted['reason'] if not promoted['promoted'] else promoted['version']}")
         if told["url"]:

@@ -28,7 +28,7 @@ LATER = "snapdex finetune sync, later: nothing is lost"
 
 @dataclass(frozen=True)
 class Synced:
-    """How far a journal is in MLflow. `problem`: why it does not get further, where waiting does not help."""
+    """How far a journal is in MLflow. `problem`: why it does not get further."""
 
     key: str
     experiment: str

@@ -15,6 +15,7 @@ from pipelines.generate import Message, load_generator
 from pipelines.models import resolve_generator
 from tests.behaviour.world import SCHEMA, SYSTEM, chats, config_of, preferences, talk, write_rows
 from tests.forked import Forks, forks
+from tests.index.tcp import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -89,9 +90,14 @@ def test_a_model_that_behaves_better_becomes_the_champion_and_is_used_by_name(
     assert (again["training"]["trained"], again["evaluation"]["measured"]) == (False, False)
     assert len(mlflow.search_model_versions("name = 'house'")) == 1
 
-    polite = snapdex("finetune", "dpo", "polite")
+    polite = snapdex("finetune", "dpo", "polite", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{free_port()}")
     assert polite["evaluation"]["metrics"]["preferred"]["difference"] >= 0.1
-    assert polite["tracking"]["versions"] == {"polite": "1"}
+    assert polite["tracking"]["run_id"] is None
+    assert "does not answer" in polite["tracking"]["problem"]
+    (sent,) = snapdex("finetune", "sync")
+    assert sent["versions"] == {"polite": "1"}
+    assert snapdex("finetune", "sync") == []
+    assert [run.info.status for run in mlflow.search_runs([run.info.experiment_id])] == ["FINISHED", "FINISHED"]
 
 
 def test_mlflow_opens_the_model_by_itself(taught: Path, tmp_path: Path) -> None:
