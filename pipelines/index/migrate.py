@@ -133,7 +133,7 @@ def _grant(connection: Connection) -> None:
         GRANT USAGE ON SCHEMA snapdex TO snapdex_reader, snapdex_publisher, snapdex_writer;
         GRANT SELECT ON snapdex.indexes, snapdex.versions, snapdex.active_chunks TO snapdex_reader;
         GRANT EXECUTE ON FUNCTION snapdex.search, snapdex.search_lexical, snapdex.retrieve, snapdex.evidence,
-            snapdex.coverage, snapdex._abstains, snapdex._resolve, snapdex._active_chunks, snapdex.log_retrieval,
+            snapdex.coverage, snapdex._resolve, snapdex._active_chunks, snapdex.log_retrieval,
             snapdex.documents, snapdex.changed_chunks, snapdex._maintained TO snapdex_reader;
         GRANT snapdex_reader TO snapdex_publisher;
         GRANT EXECUTE ON FUNCTION snapdex.move_pointer TO snapdex_publisher;

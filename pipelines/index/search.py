@@ -100,10 +100,8 @@ def search(
     query = plain(query)
     with _refused_input(), translated_errors(), connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            "WITH v AS MATERIALIZED (SELECT (snapdex._resolve(%(index)s, %(at)s)).*),"
-            " a AS MATERIALIZED (SELECT snapdex._abstains(v, %(index)s, %(vector)s, %(query)s, %(filter)s, %(exact)s)"
-            " AS abstained FROM v)"
-            " SELECT v.number, v.snapshot AS of_snapshot, a.abstained, h.* FROM v CROSS JOIN a"
+            "WITH v AS MATERIALIZED (SELECT (snapdex._resolve(%(index)s, %(at)s)).*)"
+            " SELECT v.number, v.snapshot AS of_snapshot, h.* FROM v"
             " LEFT JOIN LATERAL snapdex.retrieve(%(index)s, %(mode)s, %(vector)s, %(query)s, %(k)s, %(filter)s,"
             " v.number, %(weight)s, %(exact)s, %(fusion)s, %(mmr_lambda)s, %(collapse)s, %(expand)s) h ON true"
             " ORDER BY h.rank",

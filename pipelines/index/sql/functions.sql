@@ -7,6 +7,8 @@ DROP FUNCTION IF EXISTS snapdex._hits;
 DROP FUNCTION IF EXISTS snapdex._hybrid;
 DROP FUNCTION IF EXISTS snapdex._dense;
 DROP FUNCTION IF EXISTS snapdex._lexical;
+DROP FUNCTION IF EXISTS snapdex._abstains;
+DROP FUNCTION IF EXISTS snapdex._coverable;
 
 CREATE OR REPLACE FUNCTION snapdex.terms(config regconfig, source text)
 RETURNS TABLE (term int, occurrences int) LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
@@ -232,7 +234,8 @@ END $$;
 CREATE OR REPLACE FUNCTION snapdex._hybrid(
     v snapdex.version, query_vector {vector_schema}.vector, query_text text, k int, filter jsonb, dense_weight float8,
     exact boolean, fusion text)
-RETURNS TABLE (chunk_id bigint, score float8) LANGUAGE sql STABLE AS $$
+RETURNS TABLE (chunk_id bigint, score float8, similarity float8, bm25 float8) LANGUAGE sql STABLE AS $$
+    -- Each row also has the best scores of both legs as they are.
     -- convex: of min-max normalised scores (Bruch, Gai and Ingber 2023); what a leg did not find counts as its 0.
     -- rrf: reciprocal ranks, which know no scores and no weight (Cormack, Clarke and Buettcher 2009, also the 60).
     WITH legs AS (
@@ -245,14 +248,16 @@ RETURNS TABLE (chunk_id bigint, score float8) LANGUAGE sql STABLE AS $$
         SELECT chunk_id, key, CASE WHEN fusion = 'rrf' THEN 1 / (60 + rank)::float8 ELSE weight
                * coalesce((score - min(score) OVER w) / nullif(max(score) OVER w - min(score) OVER w, 0), 1) END AS score
         FROM legs WINDOW w AS (PARTITION BY leg))
-    SELECT chunk_id, sum(score) FROM scaled GROUP BY chunk_id, key ORDER BY 2 DESC, key
+    SELECT chunk_id, sum(score), (SELECT max(score) FROM legs WHERE leg = 1), (SELECT max(score) FROM legs WHERE leg = 2)
+    FROM scaled GROUP BY chunk_id, key ORDER BY 2 DESC, key
 $$;
 
 -- -- evidence ---------------------------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION snapdex._coverable(v snapdex.version, query text) RETURNS float8 LANGUAGE plpgsql STABLE
-SET search_path FROM CURRENT AS $$
--- The BM25 score that no chunk can exceed: every term of the query, also those that the version does not have.
+CREATE OR REPLACE FUNCTION snapdex._coverage(v snapdex.version, query text, bm25 float8) RETURNS float8 LANGUAGE plpgsql
+STABLE SET search_path FROM CURRENT AS $$
+-- Which share of the query's weight in words a chunk with this score has: of the BM25 score that no chunk can exceed, with
+-- every term of the query, also those that the version does not have.
 DECLARE
     most float8;
 BEGIN
@@ -263,8 +268,16 @@ BEGIN
                                               AND f.version <= $2 ORDER BY f.version DESC LIMIT 1), 0) AS n) f',
         snapdex._schema(v.index_id))
     INTO most USING query, v.number, v.chunks::float8, v.index_id;
-    RETURN most;
+    RETURN coalesce(bm25 / nullif(most, 0), 0);
 END $$;
+
+CREATE OR REPLACE FUNCTION snapdex._is_little(calibration jsonb, similarity float8, coverage float8) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    -- Both in units of their spread over answerable queries, added, are compared with what was learned
+    -- (pipelines/evaluate/calibration.py).
+    SELECT coalesce(similarity / (calibration->>'similarity_spread')::float8
+                    + coverage / (calibration->>'coverage_spread')::float8 < (calibration->>'threshold')::float8, false)
+$$;
 
 CREATE OR REPLACE FUNCTION snapdex.coverage(index text, query_text text, filter jsonb DEFAULT '{}', at int DEFAULT NULL)
 RETURNS float8 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, {vector_schema} AS $$
@@ -272,8 +285,7 @@ RETURNS float8 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_cat
 DECLARE
     v snapdex.version := snapdex._resolve(index, at);
 BEGIN
-    RETURN coalesce((SELECT max(l.score) FROM snapdex._lexical(v, query_text, 1, filter) l)
-                    / nullif(snapdex._coverable(v, query_text), 0), 0);
+    RETURN snapdex._coverage(v, query_text, (SELECT max(l.score) FROM snapdex._lexical(v, query_text, 1, filter) l));
 END $$;
 
 CREATE OR REPLACE FUNCTION snapdex.evidence(
@@ -281,26 +293,14 @@ CREATE OR REPLACE FUNCTION snapdex.evidence(
     exact boolean DEFAULT false)
 RETURNS TABLE (similarity float8, coverage float8, abstained boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, {vector_schema} AS $$
--- How near the nearest chunk is, and the coverage. Both in units of their spread over answerable queries, added, are
--- compared with what was learned (pipelines/evaluate/calibration.py).
+-- How near the nearest chunk is, the coverage, and whether that is so little that the version abstains.
 DECLARE
     v snapdex.version := snapdex._resolve(index, at);
 BEGIN
-    RETURN QUERY SELECT x.similarity, x.coverage, coalesce(
-            x.similarity / (v.calibration->>'similarity_spread')::float8
-            + x.coverage / (v.calibration->>'coverage_spread')::float8 < (v.calibration->>'threshold')::float8, false)
-        FROM (SELECT (SELECT max(d.score) FROM snapdex._dense(v, query_vector, 1, filter, exact) d) AS similarity,
-                     snapdex.coverage(index, query_text, filter, v.number) AS coverage) x;
-END $$;
-
-CREATE OR REPLACE FUNCTION snapdex._abstains(
-    v snapdex.version, index text, query_vector {vector_schema}.vector, query_text text, filter jsonb, exact boolean)
-RETURNS boolean LANGUAGE plpgsql STABLE AS $$
-BEGIN
-    IF query_vector IS NULL OR coalesce(v.calibration->>'threshold', '') = '' THEN
-        RETURN false;  -- without looking: a version that was not calibrated costs nothing more
-    END IF;
-    RETURN (SELECT e.abstained FROM snapdex.evidence(index, query_vector, query_text, filter, v.number, exact) e);
+    similarity := (SELECT max(d.score) FROM snapdex._dense(v, query_vector, 1, filter, exact) d);
+    coverage := snapdex.coverage(index, query_text, filter, v.number);
+    abstained := snapdex._is_little(v.calibration, similarity, coverage);
+    RETURN NEXT;
 END $$;
 
 -- -- choosing among candidates -----------------------------------------------------------------------------------------
@@ -441,9 +441,10 @@ CREATE OR REPLACE FUNCTION snapdex.retrieve(
 RETURNS TABLE (
     rank int, score real, document text, chunk text, text text, section text[], page int, metadata jsonb, version int,
     snapshot text, content_sha256 text, revision text, start_at int, end_at int, parent_start int, parent_end int,
-    also_in text[], similar text[])
+    also_in text[], similar text[], abstained boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, {vector_schema} AS $$
 -- STABLE: pointer, hits, text and lineage are read from one snapshot of the database, so from one version.
+-- abstained: whether the evidence is too little; it takes the best scores that the search had anyway.
 -- Where hits are chosen among candidates, or become one, it begins with a few times as many as are wanted, and asks for
 -- more until k are left or all were seen.
 DECLARE
@@ -459,6 +460,8 @@ DECLARE
     like_of bigint[];
     starts int[];
     ends int[];
+    similarity float8;
+    bm25 float8;
 BEGIN
     k := coalesce(k, 10);
     filter := coalesce(filter, '{}');
@@ -492,10 +495,12 @@ BEGIN
     LOOP
         IF mode = 'dense' THEN
             SELECT array_agg(x.chunk_id), array_agg(x.score) INTO ids, scores FROM snapdex._dense(v, query_vector, pool, filter, exact) x;
+            similarity := scores[1];
         ELSIF mode = 'lexical' THEN
             SELECT array_agg(x.chunk_id), array_agg(x.score) INTO ids, scores FROM snapdex._lexical(v, query_text, pool, filter) x;
+            bm25 := scores[1];
         ELSE
-            SELECT array_agg(x.chunk_id), array_agg(x.score) INTO ids, scores
+            SELECT array_agg(x.chunk_id), array_agg(x.score), max(x.similarity), max(x.bm25) INTO ids, scores, similarity, bm25
             FROM snapdex._hybrid(v, query_vector, query_text, pool, filter, dense_weight, exact, fusion) x;
         END IF;
         found := coalesce(cardinality(ids), 0);
@@ -520,7 +525,13 @@ BEGIN
         wanted := 4 * wanted;
         pool := 4 * pool;
     END LOOP;
-    RETURN QUERY SELECT * FROM snapdex._hits(v, ids[:k], scores[:k], filter, alike, like_of, starts, ends);
+    abstained := false;
+    IF v.calibration->>'threshold' IS NOT NULL AND query_vector IS NOT NULL AND query_text IS NOT NULL THEN
+        similarity := coalesce(similarity, (SELECT max(d.score) FROM snapdex._dense(v, query_vector, 1, filter, exact) d));
+        bm25 := coalesce(bm25, (SELECT max(l.score) FROM snapdex._lexical(v, query_text, 1, filter) l));
+        abstained := snapdex._is_little(v.calibration, similarity, snapdex._coverage(v, query_text, bm25));
+    END IF;
+    RETURN QUERY SELECT h.*, abstained FROM snapdex._hits(v, ids[:k], scores[:k], filter, alike, like_of, starts, ends) h;
 END $$;
 
 CREATE OR REPLACE FUNCTION snapdex.search(
