@@ -51,16 +51,32 @@ def test_foreign_questions_are_refused_and_few_others(calibrated: State) -> None
         assert sum(refused) <= 0.05 * (TOPICS + 1)
 
 
-def test_any_client_can_ask_whether_to_abstain(calibrated: State) -> None:
+WAYS: list[dict[str, Any]] = [
+    {},
+    {"mode": "dense"},
+    {"mode": "lexical"},
+    {"fusion": "rrf", "k": 1},
+    {"mmr": True, "expand": "section"},
+    {"filter": {"document": "1*.md"}},
+    {"filter": {"title": "Topic 3"}, "mode": "dense", "exact": True},
+]
+
+
+def test_every_way_to_search_abstains_where_any_client_is_told_to(calibrated: State) -> None:
     calibrated.run()
+    seen = set()
     with open_index(workspace=calibrated.root, config=calibrated.config) as reader, connect(calibrated.url) as reading:
         reading.execute("SET ROLE snapdex_reader")
-        for asked in (question(3), FOREIGN):
-            vector = str(encode_query(calibrated.config, calibrated.workspace, asked).tolist())
-            row = reading.execute(
-                "SELECT abstained FROM snapdex.evidence('handbook', %s, %s)", [vector, asked]
-            ).fetchone()
-            assert row == (reader.search(asked).abstained,)
+        for asked in [FOREIGN, *(" ".join([*words(n)[: n % 4], *words(5000 + n, n % 5)]) for n in range(1, 20))]:
+            vector = encode_query(calibrated.config, calibrated.workspace, asked).tolist()
+            for way in WAYS:
+                given = [str(vector), asked, json.dumps(way.get("filter", {}))]
+                told = reading.execute(
+                    "SELECT abstained FROM snapdex.evidence('handbook', %s, %s, %s)", given
+                ).fetchone()
+                assert told == (reader.search(asked, vector=vector, **way).abstained,), (asked, way)
+                seen.add(told)
+    assert seen == {(True,), (False,)}
 
 
 def test_what_was_learned_is_kept_for_ever(calibrated: State) -> None:
