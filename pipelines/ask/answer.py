@@ -75,7 +75,7 @@ class Answer:
     cost: float = 0.0  # in the currency of the prices in `generate`
     seconds: float = 0.0
     search_seconds: float = 0.0
-    model_seconds: float = 0.0
+    model_seconds: float = 0.0  # of the model that wrote it, or that compared sentences with the question
     shown: list[str] = field(default_factory=list)  # chunks that the answer could have come from
 
     @property

@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Self
@@ -56,6 +56,17 @@ class Pending:
         self.model_seconds += said.seconds
         self.prompt_tokens += said.prompt_tokens
         self.completion_tokens += said.completion_tokens
+
+    def timed(self, similarities: Similarities) -> Similarities:
+        """The same; what it takes is time of a model."""
+
+        def compared(query: str, texts: Sequence[str]) -> list[float]:
+            began = time.monotonic()
+            found = similarities(query, texts)
+            self.model_seconds += time.monotonic() - began
+            return found
+
+        return compared
 
 
 class Answerer:
@@ -233,7 +244,7 @@ class Answerer:
             if code.casefold() not in texts:
                 return self._abstained(way, f"no passage that was found has {code}")
         way.conflicts = conflicts_among(way.question, way.passages)
-        quotes = best_quotes(way.question, way.passages, similarities)
+        quotes = best_quotes(way.question, way.passages, way.timed(similarities) if similarities else None)
         return (
             self._answer(way, quoted(quotes)) if quotes else self._abstained(way, "what was retrieved has no sentence")
         )

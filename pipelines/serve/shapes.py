@@ -135,7 +135,9 @@ class AnswerShape(BaseModel):
     cost: float
     seconds: float
     search_seconds: float
-    model_seconds: float
+    model_seconds: float = Field(
+        description="Of the model that wrote it, or that compared sentences with the question."
+    )
     shown: list[str] = Field(description="Chunks that the answer could have come from.")
 
 
