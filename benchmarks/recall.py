@@ -24,7 +24,7 @@ from pipelines.index.catalog import get_index, use_schema
 from pipelines.index.db import Connection
 
 K = 10
-EF = 200  # what default search uses
+EF = 100  # what default search uses in a graph of this size
 FULL, NARROW, OLD = FULL_VERSIONS, FULL_VERSIONS + 1, 5
 CONFIG = config_of(index={"name": "growing", "average_terms": WORDS}, embed={"model": f"hash:{DIMENSION}"})
 

@@ -1,7 +1,6 @@
 """A real MLflow server that goes away in the middle of a run: the run ends without it, and nothing is there twice."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,15 +18,10 @@ from pipelines.errors import ServiceUnavailable
 from pipelines.files import Workspace
 from pipelines.models import resolve_model
 from pipelines.tracking import champion, open_journal, sync
+from tests.index.tcp import free_port
 from tests.tracking.client import client_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

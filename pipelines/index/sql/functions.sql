@@ -46,6 +46,12 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
             OR (metadata || jsonb_strip_nulls(jsonb_build_object('title', title, 'media_type', media_type))) @> filter)
 $$;
 
+CREATE OR REPLACE FUNCTION snapdex._passes() RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    -- SQL text of the test that revision r is document m in version $1, and passes filter $2 and path pattern $3.
+    SELECT 'm.from_version <= $1 AND m.to_version > $1 AND m.document LIKE $3
+            AND snapdex._matches(r.metadata, r.title, r.media_type, $2)'
+$$;
+
 CREATE OR REPLACE FUNCTION snapdex._live(chunk_id text, filtered boolean) RETURNS text LANGUAGE sql IMMUTABLE AS $$
     -- SQL text of the test "this chunk belongs to version $2 (and passes filter $3 and path pattern $4)".
     -- A scalar subquery, because EXISTS lets the planner leave the HNSW scan for a join.
@@ -109,9 +115,8 @@ DECLARE
 BEGIN
     PERFORM set_config('search_path', format('%I, {vector_schema}, pg_catalog', content), true);
     IF filtered THEN
-        EXECUTE 'SELECT coalesce(sum(r.chunks), 0) FROM membership m JOIN revision r ON r.id = m.revision_id
-                 WHERE m.from_version <= $1 AND m.to_version > $1 AND m.document LIKE $3
-                 AND snapdex._matches(r.metadata, r.title, r.media_type, $2)'
+        EXECUTE 'SELECT coalesce(sum(r.chunks), 0) FROM membership m JOIN revision r ON r.id = m.revision_id WHERE '
+                || snapdex._passes()
         INTO in_reach USING v.number, metadata, paths;
     END IF;
     -- The share of the graph decides: below it, walking past foreign chunks costs more than computing every distance,
@@ -248,7 +253,7 @@ RETURNS TABLE (chunk_id bigint, score float8, similarity float8, bm25 float8) LA
         SELECT chunk_id, key, CASE WHEN fusion = 'rrf' THEN 1 / (60 + rank)::float8 ELSE weight
                * coalesce((score - min(score) OVER w) / nullif(max(score) OVER w - min(score) OVER w, 0), 1) END AS score
         FROM legs WINDOW w AS (PARTITION BY leg))
-    SELECT chunk_id, sum(score), (SELECT max(score) FROM legs WHERE leg = 1), (SELECT max(score) FROM legs WHERE leg = 2)
+    SELECT chunk_id, sum(score), (SELECT max(score) FROM legs WHERE leg = 1), (SELECT coalesce(max(score), 0) FROM legs WHERE leg = 2)
     FROM scaled GROUP BY chunk_id, key ORDER BY 2 DESC, key
 $$;
 
@@ -339,12 +344,6 @@ BEGIN
 END $$;
 
 -- -- hits -------------------------------------------------------------------------------------------------------------
-
-CREATE OR REPLACE FUNCTION snapdex._passes() RETURNS text LANGUAGE sql IMMUTABLE AS $$
-    -- SQL text of the test that revision r is document m in version $1, and passes filter $2 and path pattern $3.
-    SELECT 'm.from_version <= $1 AND m.to_version > $1 AND m.document LIKE $3
-            AND snapdex._matches(r.metadata, r.title, r.media_type, $2)'
-$$;
 
 CREATE OR REPLACE FUNCTION snapdex._place(chunk_id text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
     -- SQL text of a chunk's first place, in byte order of the document, in version $1 with filter $2 and path pattern $3.
@@ -504,7 +503,9 @@ BEGIN
             FROM snapdex._hybrid(v, query_vector, query_text, pool, filter, dense_weight, exact, fusion) x;
         END IF;
         found := coalesce(cardinality(ids), 0);
-        EXIT WHEN found = 0;
+        IF found = 0 THEN
+            RETURN;
+        END IF;
         ids := ids[:pool];
         scores := scores[:pool];
         IF diverse THEN
