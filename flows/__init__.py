@@ -6,3 +6,7 @@ retries.py     functions as tasks                          chart.py        a met
 events.py      what happened, in the log of the run        automations.py  what the server does by itself
 deploy.py      deployments, from params.yaml
 """
+
+from pipelines.silence import be_silent
+
+be_silent()  # here, because Prefect reads on import whether it may tell its makers

@@ -40,6 +40,7 @@ Beside the main job:
     failpoints.py  where tests end the process         erased.py     what must not come back
     operate.py     forget, roll back, note a run, each in one call
     logs.py        what happened, as JSON              markdown.py    what tables of ours may hold
+    silence.py     nothing phones home
     serve/         `snapdex serve`: searches over HTTP
     services/      `snapdex up`: the servers and the worker of one machine, kept running
 """

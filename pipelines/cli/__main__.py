@@ -12,6 +12,7 @@ import click
 from pipelines import logs
 from pipelines.cli.app import cli
 from pipelines.errors import ServiceUnavailable, SnapdexError
+from pipelines.silence import be_silent
 
 GOES_ON = "finished work is kept: the same command goes on from there"
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -20,6 +21,7 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def main() -> None:
     """Run the command line and exit: 0, or what CONTRACT's table of exit codes says."""
     signal.signal(signal.SIGTERM, _terminated)
+    be_silent()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -7,6 +7,7 @@ tomorrow.
 import importlib.metadata
 import importlib.util
 import json
+import os
 import re
 import tempfile
 from base64 import urlsafe_b64decode
@@ -301,6 +302,7 @@ def _registry_version(name: str, alias: str) -> str:
 
 
 def _import_mlflow() -> Any:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         import mlflow
     except ImportError:

@@ -10,9 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipelines.errors import ConfigError, ConflictError, ServiceUnavailable
+from pipelines.silence import SILENT
 
 BUSY_TRIES, BUSY_PAUSE_SECONDS = 60, 1.0  # DVC itself waits for its first lock, but not for this one
-QUIET = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1", "CI": "1"}  # the last one: no look-up of newer releases
+QUIET = SILENT | {"CI": "1"}  # the last one: no look-up of newer releases
 
 
 def unset_no_scm(root: Path) -> None:

@@ -17,17 +17,13 @@ from pipelines.services.ports import HOST, Ports
 from pipelines.services.processes import MARK, marker
 from pipelines.services.state import Place, State
 from pipelines.services.supervisor import Program, Service
+from pipelines.silence import SILENT
 
 POOL = "snapdex"
 PREFERRED_PORTS = {"prefect": 4200, "mlflow": 5000, "worker": 4280}
 HEARTBEAT_SECONDS = 30  # of flow runs: how a run that was killed is noticed
 POLL_SECONDS = 5  # how long a run that somebody asks for waits; scheduled ones are fetched before their time
-QUIET = {
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
+QUIET = SILENT | {"PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false"}
 KEPT = ("PREFECT_LOGGING_LEVEL",)  # of the caller's settings of Prefect and MLflow; others are about other servers
 
 
