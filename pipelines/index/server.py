@@ -73,6 +73,10 @@ class EmbeddedServer:
         return Path(tempfile.gettempdir()) / f"snapdex-{name}"
 
     @property
+    def _socket(self) -> Path:
+        return self.socket_directory / ".s.PGSQL.5432"
+
+    @property
     def url(self) -> str:
         """A libpq connection URL without a secret: the socket's directory is what protects it."""
         from urllib.parse import quote
@@ -96,7 +100,7 @@ class EmbeddedServer:
 
     def is_running(self) -> bool:
         """Whether the server answers on its socket."""
-        if not (self.socket_directory / ".s.PGSQL.5432").exists():
+        if not self._socket.exists():
             return False
         try:
             psycopg.connect(self.url, connect_timeout=5).close()
@@ -109,7 +113,10 @@ class EmbeddedServer:
         if not (self.data / "postmaster.pid").exists():
             return False
         with self._locked():
-            done = self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", str(int(START_SECONDS)))
+            return self._stop()
+
+    def _stop(self) -> bool:
+        done = self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", str(int(START_SECONDS)))
         return done.returncode == 0
 
     @contextmanager
@@ -140,6 +147,8 @@ class EmbeddedServer:
         fresh.rename(self.data)
 
     def _start(self) -> None:
+        if not self._socket.exists() and self._run("pg_ctl", "status", "-D", str(self.data)).returncode == 0:
+            self._stop()  # it runs where nobody can reach it: something removed its socket
         _make_private(self.socket_directory)
         self.log.touch()
         _give_to_server_user(self.log)

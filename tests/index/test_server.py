@@ -78,6 +78,14 @@ def test_a_stale_pid_file_and_socket_are_no_obstacle(running: EmbeddedServer) ->
     assert answer(running) == 42
 
 
+def test_it_comes_back_after_its_socket_was_removed(running: EmbeddedServer) -> None:
+    """By a cleaner of temporary files, or by the server of a workspace of the same name that was deleted before."""
+    (running.socket_directory / ".s.PGSQL.5432").unlink()
+    before = postmaster(running)
+    assert answer(running) == 42
+    assert postmaster(running) != before
+
+
 def test_stop_and_start_again(running: EmbeddedServer) -> None:
     assert running.is_running() and running.stop() and not running.is_running()
     assert not running.stop()  # nothing left to stop
