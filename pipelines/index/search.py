@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, overload
 
 import psycopg
 import yaml
@@ -46,7 +46,10 @@ class Hit:
 
 @dataclass(frozen=True)
 class Result:
-    """The answer to a query; `abstained` says that the version has nothing relevant, whatever the hits are."""
+    """The hits of a query, best first, and what they were found in; it can be read as the list of them.
+
+    `abstained` says that the version has nothing relevant, whatever the hits are.
+    """
 
     index: str
     version: int
@@ -55,6 +58,19 @@ class Result:
     mode: str
     abstained: bool
     hits: list[Hit]
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    @overload
+    def __getitem__(self, place: int) -> Hit: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Hit]: ...
+    def __getitem__(self, place: int | slice) -> Hit | list[Hit]:
+        return self.hits[place]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

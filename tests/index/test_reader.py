@@ -46,6 +46,15 @@ def test_the_same_question_again_runs_no_encoder(state: State) -> None:
         assert len(embedded) == 8, "whatever decides an answer makes another question"
 
 
+def test_what_was_found_can_be_read_as_the_list_of_its_hits(state: State) -> None:
+    state.write({"gate.md": "The gate opens at six.\n", "tea.md": "Tea is at four.\n"}).run()
+    with reader(state) as (opened, _):
+        hits = opened.search(QUERY)
+        assert [hit.document for hit in hits] == ["gate.md", "tea.md"]
+        assert (len(hits), hits[0].document, hits[1:]) == (2, "gate.md", hits.hits[1:])
+        assert hits and not opened.search(QUERY, filter={"document": "none"})
+
+
 def test_no_more_is_kept_than_asked_for(state: State) -> None:
     state.write({"gate.md": "The gate opens at six.\n"}).run()
     for size, expected in (("0", ["a", "a", "b", "a"]), ("1", ["a", "b", "a"]), ("2", ["a", "b"])):
