@@ -1,6 +1,8 @@
 """One embedded Postgres for the whole session, and a database of its own for each test that asks for one."""
 
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -74,6 +76,14 @@ def database(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     with databases() as url:
         monkeypatch.setenv("SNAPDEX_DATABASE_URL", url)
         yield url
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `snapdex init` makes; workspaces of tests are copies of it, because `dvc init` takes seconds."""
+    place = tmp_path_factory.mktemp("template") / "workspace"
+    subprocess.run([sys.executable, "-m", "pipelines.cli", "init", place], check=True, capture_output=True)
+    return place
 
 
 @pytest.fixture

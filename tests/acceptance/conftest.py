@@ -1,24 +1,15 @@
 """Workspaces, made by `snapdex init`, each with an embedded server of its own."""
 
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from program import PROGRAM, Snapdex, clean_environment
+from program import Snapdex
 
 from pipelines.index.server import EmbeddedServer
 
 MODEL = "hash:384"  # a deterministic encoder: these tests are about versions, not about relevance
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `snapdex init` makes; workspaces of tests are copies of it, because `dvc init` takes seconds."""
-    place = tmp_path_factory.mktemp("template") / "workspace"
-    subprocess.run([PROGRAM, "init", place], env=clean_environment(), check=True, capture_output=True)
-    return place
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
-"""One real Prefect server for all tests of flows: it takes some ten seconds to start."""
+"""One real Prefect server for all tests of flows: it takes some ten seconds to start, and it is never idle."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from pipelines.files import Workspace
-from pipelines.index.server import EmbeddedServer
 
 PROGRAM = Path(sys.executable).parent / "snapdex"
 PAGES = {
@@ -22,7 +22,7 @@ PAGES = {
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def prefect_server(tmp_path_factory):
     with pytest.MonkeyPatch.context() as environment:  # set before the first import of prefect
         environment.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
@@ -35,11 +35,10 @@ def prefect_server(tmp_path_factory):
 
 
 @pytest.fixture
-def workspace(tmp_path, monkeypatch):
+def workspace(tmp_path, template, database):
     """A workspace with three documents in `docs/`."""
-    monkeypatch.delenv("SNAPDEX_DATABASE_URL", raising=False)
     root = tmp_path / "handbook"
-    subprocess.run([PROGRAM, "init", root], check=True, capture_output=True)
+    shutil.copytree(template, root)
     params = root / "params.yaml"
     changed = params.read_text("utf-8").replace("minilm", "hash:384").replace("sources: []", "sources: [docs]")
     params.write_text(changed, "utf-8")
@@ -47,8 +46,7 @@ def workspace(tmp_path, monkeypatch):
         path = root / "docs" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
-    yield Workspace(root)
-    EmbeddedServer(root / ".snapdex").stop()
+    return Workspace(root)
 
 
 @pytest.fixture

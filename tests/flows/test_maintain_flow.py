@@ -5,20 +5,19 @@ import pytest
 from pipelines.config import load_config
 from pipelines.errors import IntegrityError
 from pipelines.index.db import connect
-from pipelines.index.server import EmbeddedServer
 from pipelines.ingest import locked, run
 
 KEEP_ONE = ["retention.keep_last=1", "retention.keep_daily=0"]
 
 
-def test_it_forgets_prunes_and_verifies_and_waits_for_a_run(workspace, snapdex, api):
+def test_it_forgets_prunes_and_verifies_and_waits_for_a_run(workspace, database, snapdex, api):
     from flows.maintain import maintain
 
     run(load_config(workspace.params), workspace)
     (workspace.root / "docs" / "notes" / "glossary.txt").unlink()
     run(load_config(workspace.params), workspace)
     snapdex("search", "refund")
-    with connect(EmbeddedServer(workspace.state).url) as connection:
+    with connect(database) as connection:
         connection.execute("UPDATE snapdex.retrieval_log SET at = at - interval '91 days'")
     planned = maintain(str(workspace.root), dry_run=True, overrides=KEEP_ONE)
     assert planned["prune"]["rows"]["retrieval_log"] == 1
