@@ -60,7 +60,7 @@ def databases(server: EmbeddedServer) -> Databases:
         template = "template0" if empty else str(conninfo_to_dict(like)["dbname"])
         identifiers = sql.Identifier(name), sql.Identifier(template)
         with connect(url_of("postgres")) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY wal_log").format(*identifiers))
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(*identifiers))
         try:
             yield url_of(name)
         finally:
