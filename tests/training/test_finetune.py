@@ -28,6 +28,9 @@ from tests.small_models import cross_encoder
 from tests.training.world import SETTINGS, WIDTH, WINDOW, WORDS, make_world, write_off_domain
 
 
+BRIEF = ("finetune.epochs=2", "finetune.evaluations=2")
+
+
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory, databases) -> State:  # type: ignore[no-untyped-def]
     """A world whose pairs are made; tests copy its files."""
@@ -41,8 +44,25 @@ def learned(tmp_path_factory: pytest.TempPathFactory, databases) -> State:  # ty
 
 @pytest.fixture
 def world(learned: State, tmp_path: Path) -> State:
-    root = tmp_path / "workspace"
-    shutil.copytree(learned.root, root)
+    return copied(learned, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def taught(learned: State, tmp_path_factory: pytest.TempPathFactory) -> State:
+    world = copied(learned, tmp_path_factory.mktemp("taught"))
+    assert train(world).trained
+    return world
+
+
+@pytest.fixture
+def trained(taught: State, tmp_path: Path) -> State:
+    """The world with a model that has learned from its pairs."""
+    return copied(taught, tmp_path)
+
+
+def copied(world: State, place: Path) -> State:
+    root = place / "workspace"
+    shutil.copytree(world.root, root)
     return State(root, "", load_config(root / "params.yaml", [*SETTINGS, f"embed.model=path:{root / 'base'}"]))
 
 
@@ -63,39 +83,37 @@ def judged(world: State) -> ModelReport:
     return evaluate_model(world.config, world.workspace, "handbook")
 
 
-def test_it_learns_what_the_base_does_not_know(world: State) -> None:
-    report = train(world)
-    assert report.trained
+def test_it_learns_what_the_base_does_not_know(trained: State) -> None:
+    report = train(trained)
     assert report.facts.history[str(report.facts.best_step)]["ndcg@10"] == max(
         each["ndcg@10"] for each in report.facts.history.values()
     )
-    found = judged(world).found
+    found = judged(trained).found
     assert found["outcome"] == "pass"
     golden = found["corpora"]["golden.jsonl"]
     assert golden["before"] < 0.1
     assert golden["after"] > 0.25
     assert golden["low"] > 0
-    page = (world.root / "data/metrics/models/handbook.md").read_text("utf-8")
+    page = (trained.root / "data/metrics/models/handbook.md").read_text("utf-8")
     assert page.index("| 9 | 0.") < page.index("| 18 | 0.") < page.index("| 81 | 0.")
     assert "## Questions that got better" in page
 
 
-def test_the_same_again_is_nothing_to_do_and_other_pairs_are(world: State) -> None:
-    train(world)
-    first = weights(world)
-    assert not train(world).trained
-    assert not (world.workspace.state / "finetune" / "handbook").exists() or not any(
-        (world.workspace.state / "finetune" / "handbook").iterdir()
+def test_the_same_again_is_nothing_to_do_and_other_pairs_are(trained: State) -> None:
+    first = weights(trained)
+    assert not train(trained).trained
+    assert not (trained.workspace.state / "finetune" / "handbook").exists() or not any(
+        (trained.workspace.state / "finetune" / "handbook").iterdir()
     )
-    shutil.rmtree(model_folder(world.workspace, "handbook"))
-    assert train(world).trained
-    assert weights(world) == first  # same seed, same machine
-    assert train(changed(world, "finetune.seed=1")).trained
-    assert weights(world) != first
+    shutil.rmtree(model_folder(trained.workspace, "handbook"))
+    assert train(trained).trained
+    assert weights(trained) == first  # same seed, same machine
+    assert train(changed(trained, "finetune.seed=1", *BRIEF)).trained
+    assert weights(trained) != first
 
 
 def test_the_model_keeps_the_window_and_the_form_of_its_base(world: State) -> None:
-    short = changed(world, "finetune.max_tokens=16")
+    short = changed(world, "finetune.max_tokens=16", *BRIEF)
     train(short)
     base = resolve_model(short.config.embed, short.workspace)
     made = resolve_model(
@@ -120,15 +138,10 @@ def test_killed_again_and_again_it_ends_with_the_same_weights(world: State, tmp_
     assert not list((world.workspace.state / "finetune").glob("*/*"))
 
 
-def test_a_kill_leaves_the_model_of_before(world: State, programs: Forks) -> None:
-    train(world)
-    first = weights(world)
-    other = changed(world, "finetune.seed=1")
-    assert _in_a_process(programs, other, "finetune.step:15", "finetune.seed=1") == failpoints.EXIT_CODE
-    assert weights(world) == first
-
-
-BRIEF = ("finetune.epochs=2", "finetune.evaluations=2")
+def test_a_kill_leaves_the_model_of_before(trained: State, programs: Forks) -> None:
+    first = weights(trained)
+    assert _in_a_process(programs, trained, "finetune.step:15", "finetune.seed=1") == failpoints.EXIT_CODE
+    assert weights(trained) == first
 
 
 @pytest.fixture(scope="module")
@@ -212,13 +225,12 @@ def test_the_scores_of_a_cross_encoder_can_be_learned(world: State, monkeypatch:
     assert weights(plain) != first_weights
 
 
-def test_a_model_that_got_worse_is_not_passed(world: State) -> None:
-    train(world)
-    good = model_folder(world.workspace, "handbook")
-    shutil.copytree(good, world.root / "good")
-    wild = world.with_settings(
+def test_a_model_that_got_worse_is_not_passed(trained: State) -> None:
+    good = model_folder(trained.workspace, "handbook")
+    shutil.copytree(good, trained.root / "good")
+    wild = trained.with_settings(
         *SETTINGS,
-        f"embed.model=path:{world.root / 'good'}",
+        f"embed.model=path:{trained.root / 'good'}",
         "finetune.learning_rate=5",
         "finetune.patience=9",
         "pairs.held_out=0",
@@ -229,34 +241,32 @@ def test_a_model_that_got_worse_is_not_passed(world: State) -> None:
     assert found["corpora"]["golden.jsonl"]["difference"] < -0.1
 
 
-def test_what_it_forgot_counts(world: State) -> None:
+def test_what_it_forgot_counts(trained: State) -> None:
     """Numbers are another domain: the base finds them because they are the same words in question and text."""
     texts = {str(number): f"{number} {number} {number}" for number in range(10)}
-    place = write_off_domain(world.root / "numbers", texts, {f"{number}": str(number) for number in range(10)})
-    train(world)
-    allowed = changed(world, f"evaluate_model.off_domain=[{place.name}]", "evaluate_model.forgetting=1")
+    place = write_off_domain(trained.root / "numbers", texts, {f"{number}": str(number) for number in range(10)})
+    allowed = changed(trained, f"evaluate_model.off_domain=[{place.name}]", "evaluate_model.forgetting=1")
     found = judged(allowed).found
     assert found["outcome"] == "pass"
     assert found["corpora"]["numbers"]["before"] > 0.9
     lost = found["forgetting"]
     assert lost == pytest.approx(found["corpora"]["numbers"]["before"] - found["corpora"]["numbers"]["after"])
-    text = json.loads((world.root / "data/metrics/models/handbook.json").read_text("utf-8"))
+    text = json.loads((trained.root / "data/metrics/models/handbook.json").read_text("utf-8"))
     assert text == found
     strict = changed(
-        world, f"evaluate_model.off_domain=[{place.name}]", f"evaluate_model.forgetting={max(lost, 0) / 2}"
+        trained, f"evaluate_model.off_domain=[{place.name}]", f"evaluate_model.forgetting={max(lost, 0) / 2}"
     )
     outcome = judged(strict).found["outcome"]
     assert outcome == ("fail" if lost > 0 else "pass")
 
 
-def test_a_measurement_is_made_once_for_the_same_things(world: State) -> None:
-    train(world)
-    assert judged(world).measured
-    assert not judged(world).measured
-    (world.root / "golden.jsonl").write_text(
-        "".join((world.root / "golden.jsonl").read_text("utf-8").splitlines(keepends=True)[:30]), "utf-8"
+def test_a_measurement_is_made_once_for_the_same_things(trained: State) -> None:
+    assert judged(trained).measured
+    assert not judged(trained).measured
+    (trained.root / "golden.jsonl").write_text(
+        "".join((trained.root / "golden.jsonl").read_text("utf-8").splitlines(keepends=True)[:30]), "utf-8"
     )
-    again = judged(world)
+    again = judged(trained)
     assert again.measured
     assert again.found["corpora"]["golden.jsonl"]["queries"] == 30
 
