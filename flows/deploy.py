@@ -99,11 +99,11 @@ def _parameters(flow: str, schedule: Schedule) -> dict[str, Any]:
 
 def _schedule(schedule: Schedule, parameters: dict[str, Any]) -> DeploymentScheduleCreate:
     try:
-        cron = CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
+        cron = CronSchedule(cron=schedule.cron, timezone=schedule.timezone.key)
     except ValueError as error:
         raise ConfigError(
-            f"schedules: {schedule.cron!r} in {schedule.timezone!r} is not a schedule",
-            hint="cron has five fields, such as 0 6 * * *; a time zone is a name such as Europe/Berlin",
+            f"schedules: {schedule.cron!r} is not a schedule",
+            hint="cron has five fields, such as 0 6 * * *",
         ) from error
     return DeploymentScheduleCreate(schedule=cron, parameters=parameters, active=True)
 

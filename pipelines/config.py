@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
+from zoneinfo import ZoneInfo
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.errors import ConfigError
 
+FIVE_FIELDS = r"^\s*\S+(\s+\S+){4}\s*$"
 MODEL_NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"  # of a fine-tuned model: a directory, a stage of DVC, a name in MLflow
 
 
@@ -265,8 +267,8 @@ class Schedule(Section):
 
     flow: Literal["ingest", "evaluate", "maintain", "finetune", "usage"] = "ingest"
     index: str = ""  # empty: index.name
-    cron: str  # five fields: minute, hour, day of the month, month, day of the week
-    timezone: str = "UTC"  # an IANA name, such as Europe/Berlin
+    cron: str = Field(pattern=FIVE_FIELDS)  # minute, hour, day of the month, month, day of the week
+    timezone: ZoneInfo = ZoneInfo("UTC")  # an IANA name, such as Europe/Berlin
     sources: list[str] = []  # ingest; empty: collect.sources
     overrides: list[str] = []  # section.key=value, as after --set
     record: bool = False  # ingest: DVC and git too
@@ -313,6 +315,11 @@ class Config(Section):
     def base(self) -> EmbedConfig:
         """The model that fine-tuning begins with."""
         return self.embed.with_model(self.finetune.base or self.embed.model)
+
+    @property
+    def base_key(self) -> str:
+        """The parameter that names it."""
+        return "finetune.base" if self.finetune.base else "embed.model"
 
 
 def load_config(path: Path, overrides: list[str] | None = None, *, index: str | None = None) -> Config:

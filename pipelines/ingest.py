@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines import chunk, collect, embed, evaluate, index, logs, parse
 from pipelines.config import Config
-from pipelines.errors import ConflictError, InputError
+from pipelines.errors import ConflictError, GateFailed, InputError
 from pipelines.estimate import estimate, remember_rate
 from pipelines.files import Workspace, flocked
 from pipelines.manifests import read_chunks
@@ -223,7 +223,10 @@ def finish(
     reason: str | None,
     began: float,
 ) -> dict[str, Any]:
-    """Publish what was built, unless there is nothing to publish or somebody decided against this version before."""
+    """Publish what was built, unless there is nothing to publish or somebody decided against this version before.
+
+    Raises `GateFailed`, with this report in its context, where the version is worse than the active one.
+    """
     started = time.monotonic()
     metrics, found = measured(config, workspace, built.snapshot), None
     if metrics is None:
@@ -234,14 +237,19 @@ def finish(
     note = None
     published = False
     decision = None
-    if not built.active and publish:
-        if built.held:
-            note = (
-                f"the content of version {built.version} was rolled back;"
-                f" publish it with: snapdex publish {built.version}"
-            )
-        else:
+    refused: GateFailed | None = None
+    if not built.active and not publish:
+        note = f"publish it with: snapdex publish {built.version}"
+    elif not built.active and built.held:
+        note = (
+            f"the content of version {built.version} was rolled back; publish it with: snapdex publish {built.version}"
+        )
+    elif not built.active:
+        try:
             decision = check_gate(config, workspace, built, found)
+        except GateFailed as error:
+            refused, decision, note = error, error.context["gate"], str(error)
+        else:
             index.publish(
                 lambda: index.connect(index.database_url(workspace)),
                 config.index.name,
@@ -253,7 +261,7 @@ def finish(
     now = time.monotonic()
     spent = {"build": built.seconds, "evaluate": evaluated - started, "publish": now - evaluated, "total": now - began}
     seconds = {**report["seconds"], **spent}
-    return {
+    whole = {
         "index": config.index.name,
         "version": built.version,
         "snapshot": built.snapshot,
@@ -266,6 +274,10 @@ def finish(
         "note": note,
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
     }
+    if refused:
+        refused.context["report"] = whole
+        raise refused
+    return whole
 
 
 def recorded(config: Config, place: Place, report: dict[str, Any]) -> dict[str, Any]:

@@ -6,16 +6,16 @@ from typing import Any
 import click
 
 from pipelines.cli.app import Settings, common
+from pipelines.cli.evaluate import golden_of
 from pipelines.cli.output import emit_json, safe, table
 
 
 @click.command(short_help="Which remedy a problem needs: prompt, retrieval, fine-tuning or both.")
 @click.option(
     "--golden",
-    required=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A JSONL of question, documents and answer, or a BEIR directory with answers.",
+    help="A JSONL of question, documents and answer, or a BEIR directory with answers; default: gate.golden.",
 )
 @click.option("--split", default="test", show_default=True, help="Of a BEIR directory: qrels/SPLIT.tsv.")
 @click.option(
@@ -54,7 +54,7 @@ from pipelines.cli.output import emit_json, safe, table
 @common
 def compare(
     settings: Settings,
-    golden: Path,
+    golden: Path | None,
     split: str,
     examples: Path | None,
     checks: Path | None,
@@ -86,7 +86,7 @@ def compare(
     given = {key: value for key, value in said.items() if value is not None}
     config = settings.config
     config = config.model_copy(update={"compare": config.compare.model_copy(update=given)})
-    asking = Asking(golden, split, examples, checks, tuned, limit)
+    asking = Asking(golden_of(settings, golden), split, examples, checks, tuned, limit)
     with settings.progress() as progress:
         report = run(config, settings.workspace, asking, progress=progress)
     if not settings.json:

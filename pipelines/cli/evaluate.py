@@ -10,7 +10,7 @@ import click
 from pipelines.cli.app import Settings, common
 from pipelines.cli.history import opened
 from pipelines.cli.output import emit_json, excerpt, metrics_table, safe
-from pipelines.errors import GateFailed
+from pipelines.errors import ConfigError, GateFailed
 from pipelines.index.catalog import get_version
 
 if TYPE_CHECKING:
@@ -20,16 +20,15 @@ LISTED = 5  # documents that a line names
 
 _GOLDEN = click.option(
     "--golden",
-    required=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A JSONL of question and documents, or a BEIR directory.",
+    help="A JSONL of question and documents, or a BEIR directory; default: gate.golden.",
 )
 _SPLIT = click.option("--split", default="test", show_default=True, help="Of a BEIR directory: qrels/SPLIT.tsv.")
 
 
 @click.command("eval", short_help="Retrieval quality of a version on a golden set.")
-@click.argument("version", metavar="V", default="active")
+@click.argument("version", metavar="[V]", default="active")
 @_GOLDEN
 @_SPLIT
 @click.option("--against", metavar="V", help="Also evaluate this version, and compare query by query.")
@@ -46,7 +45,7 @@ _SPLIT = click.option("--split", default="test", show_default=True, help="Of a B
 def evaluate(
     settings: Settings,
     version: str,
-    golden: Path,
+    golden: Path | None,
     split: str,
     against: str | None,
     worst: int,
@@ -73,6 +72,7 @@ def evaluate(
     from pipelines.files import atomic_write
     from pipelines.quality import evaluate_version, missing_from, subject_of
 
+    golden = golden_of(settings, golden)
     queries = read_golden(golden, split)
     config, workspace = settings.config, settings.workspace
     metric = config.gate.metric
@@ -115,6 +115,14 @@ def evaluate(
     _print_worst(found, metric, worst)
     if said:
         print_answers(said, worst)
+
+
+def golden_of(settings: Settings, named: Path | None) -> Path:
+    """The golden set that the command line names, or else that of the gate."""
+    chosen = settings.config.gate.golden
+    if named is None and not chosen:
+        raise ConfigError("no golden set is named", hint="--golden FILE, or gate.golden in params.yaml")
+    return named or settings.workspace.root / chosen
 
 
 def _as_json(compared: "Comparison") -> dict[str, Any]:
@@ -167,17 +175,18 @@ def _few(names: Sequence[str]) -> str:
 @_GOLDEN
 @_SPLIT
 @common
-def gate(settings: Settings, before: str, after: str, golden: Path, split: str) -> None:
+def gate(settings: Settings, before: str, after: str, golden: Path | None, split: str) -> None:
     """Decide as `run` does whether version B may follow version A, on the golden set; exit 7 if it may not.
 
     \b
-    snapdex gate active v7 --golden data/golden/sample.jsonl
+    snapdex gate active v7
+    snapdex gate v3 v7 --golden data/golden/sample.jsonl
     """
     from pipelines.evaluate import gate as decide
     from pipelines.evaluate import read_golden
     from pipelines.quality import evaluate_version
 
-    queries = read_golden(golden, split)
+    queries = read_golden(golden_of(settings, golden), split)
     config, workspace = settings.config, settings.workspace
     with opened(settings) as (connection, index):
         a, b = (get_version(connection, index, each).number for each in (before, after))

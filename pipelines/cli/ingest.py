@@ -7,7 +7,7 @@ import click
 
 from pipelines.cli.app import Settings, common
 from pipelines.cli.output import changes_line, emit_json, safe, size, table
-from pipelines.errors import InputError, NotFoundError
+from pipelines.errors import GateFailed, InputError, NotFoundError
 
 _SOURCES = click.argument("sources", nargs=-1, metavar="[SOURCE...]")
 _MASS_DELETE = click.option(
@@ -53,19 +53,24 @@ def run(
     """
     from pipelines import ingest
 
-    with settings.progress() as progress:
-        report = ingest.run(
-            settings.config,
-            settings.workspace,
-            sources=sources,
-            base=Path.cwd() if sources else None,
-            publish=not no_publish,
-            allow_mass_delete=allow_mass_delete,
-            recompute=recompute,
-            record=record,
-            reason=reason,
-            progress=progress,
-        )
+    try:
+        with settings.progress() as progress:
+            report = ingest.run(
+                settings.config,
+                settings.workspace,
+                sources=sources,
+                base=Path.cwd() if sources else None,
+                publish=not no_publish,
+                allow_mass_delete=allow_mass_delete,
+                recompute=recompute,
+                record=record,
+                reason=reason,
+                progress=progress,
+            )
+    except GateFailed as error:
+        if settings.json:
+            emit_json(error.context["report"])
+        raise
     if settings.json:
         emit_json(report)
     else:

@@ -54,6 +54,8 @@ def search(
     """
     from pipelines.index import open_index
 
+    if not query.strip():
+        raise InputError("the query is empty", hint="say what to look for, in a sentence or in a few words")
     config = settings.config
     with open_index(config.index.name, workspace=settings.workspace.root, config=config, log=True) as reader:
         result = reader.search(
@@ -71,7 +73,9 @@ def search(
     if settings.json:
         emit_json(result)
         return
-    if result.abstained:
+    if not result.hits and filters:
+        click.echo(f"no document of {result.index} v{result.version} passes the filter")
+    elif result.abstained:
         nearest = "; the nearest:" if result.hits else ""
         click.echo(f"nothing relevant in {result.index} v{result.version}{nearest}")
     for hit in result.hits:

@@ -6,14 +6,17 @@ from pathlib import Path
 import click
 
 from pipelines.cli.app import Settings, common
-from pipelines.cli.output import emit_json, safe, table
+from pipelines.cli.output import emit_json, excerpt, safe, table
 from pipelines.errors import SnapdexError
 from pipelines.services.control import Up, supervise
 from pipelines.services.control import down as stop_all
+from pipelines.services.control import runs as last_runs
 from pipelines.services.control import status as services_of
 from pipelines.services.control import up as start_all
+from pipelines.services.deployments import LastRun
 
 DOWN = 75  # exit code of `status`: a service is unavailable
+RAISED = "Flow run encountered an exception: "  # how Prefect begins what it says of a failed run
 
 
 @click.command(short_help="Start Postgres, Prefect, MLflow and a worker; deploy the schedules.")
@@ -71,11 +74,13 @@ def down(settings: Settings) -> None:
 @click.command(short_help="What runs, where, since when.")
 @common
 def status(settings: Settings) -> int:
-    """Show each service that `up` starts. Exit 75 if one of them does not run."""
+    """Show each service that `up` starts, and how the last run of each deployment ended. Exit 75 if a service does not
+    run."""
     services = services_of(settings.workspace.root)
+    ended = last_runs(settings.workspace.root)
     running = all(each.state == "running" for each in services)
     if settings.json:
-        emit_json({"running": running, "services": services})
+        emit_json({"running": running, "services": services, "runs": ended})
     else:
         rows = [
             (each.name, each.state, each.pid or "", each.since, each.restarts, each.url or "", _short(each.log))
@@ -85,7 +90,15 @@ def status(settings: Settings) -> int:
         for each in services:
             if each.state == "restarting":
                 click.echo(safe(f"{each.name} {each.problem}"))
+        if ended:
+            click.echo()
+            shown = [(each.deployment, each.state, each.ended[:16].replace("T", " "), _why(each)) for each in ended]
+            table(shown, ("deployment", "last run", "ended (UTC)", "why"))
     return 0 if running else DOWN
+
+
+def _why(run: LastRun) -> str:
+    return "" if run.state == "Completed" else excerpt(run.message.removeprefix(RAISED), 120)
 
 
 def _short(path: str) -> str:

@@ -142,6 +142,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     if not isinstance(row, dict):
                         raise _wrong(path, number, "is not an object")
                     yield number, row
+    except FileNotFoundError:
+        raise InputError(f"there is no golden set {path}", hint="see docs/evaluation.md") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the golden set {path} cannot be read: {error}", hint="see docs/evaluation.md") from None
 

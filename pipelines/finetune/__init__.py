@@ -71,7 +71,7 @@ def model_folder(workspace: Workspace, name: str) -> Path:
 
 def base_of(config: Config, workspace: Workspace) -> EmbeddingModel:
     """The model that training begins with. Raises `ConfigError` for one without weights."""
-    model = resolve_model(config.base, workspace)
+    model = resolve_model(config.base, workspace, key=config.base_key)
     if model.directory is None:
         raise ConfigError(
             f"{config.base.model} cannot be fine-tuned: it has no weights here",

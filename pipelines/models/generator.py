@@ -50,19 +50,19 @@ class Generator:
         return self.adapter if own else self.directory
 
 
-def resolve_generator(config: GenerateConfig, workspace: Workspace) -> Generator:
-    """The model that `generate.model` means, checked and hashed but not loaded.
+def resolve_generator(config: GenerateConfig, workspace: Workspace, *, key: str = KEY) -> Generator:
+    """The model that `generate.model` means, checked and hashed but not loaded; `key`: of the parameter that named it.
 
     Raises `ConfigError` for a name of no known form and for none, `InputError` for files that are refused.
     """
     form, _, rest = config.model.partition(":")
     if form == "openai" and rest:
         return Generator(config.model, "endpoint", _revision_at_server(rest))
-    name = pinned(config.model, KEY)
-    directory = named_folder(name, workspace, markers=["config.json", ADAPTER, HOSTED], key=KEY)
+    name = pinned(config.model, key)
+    directory = named_folder(name, workspace, markers=["config.json", ADAPTER, HOSTED], key=key)
     if directory is None:
-        what = f"{KEY} {config.model!r} is not known" if config.model else "there is no model that writes"
-        raise ConfigError(what, hint=f"set {KEY}; forms: {FORMS}")
+        what = f"{key} {config.model!r} is not known" if config.model else "there is no model that writes"
+        raise ConfigError(what, hint=f"set {key}; forms: {FORMS}")
     if (directory / ADAPTER).is_file():
         return _adapted(name, workspace, directory)
     if (directory / HOSTED).is_file():

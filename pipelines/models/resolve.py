@@ -36,14 +36,14 @@ HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def resolve_model(config: EmbedConfig, workspace: Workspace) -> EmbeddingModel:
-    """The model that `embed.model` means, found and hashed but not loaded.
+def resolve_model(config: EmbedConfig, workspace: Workspace, *, key: str = "embed.model") -> EmbeddingModel:
+    """The model that `embed.model` means, found and hashed but not loaded; `key`: of the parameter that named it.
 
     A model from a hub or a registry is downloaded on first use; everything else works without a network. An alias of
     the registry can move, so it is in no name that is remembered: `mlflow:NAME@champion` becomes `mlflow:NAME@3`.
     Raises `ConfigError` for a name of no known form, `InputError` for files that are refused.
     """
-    model = _resolved(config, workspace)
+    model = _resolved(config, workspace, key)
     if model.dimension > LARGEST_DIMENSION:
         raise ConfigError(
             f"{config.model} has {model.dimension} dimensions, pgvector's graph holds {LARGEST_DIMENSION} at most",
@@ -52,7 +52,7 @@ def resolve_model(config: EmbedConfig, workspace: Workspace) -> EmbeddingModel:
     return model
 
 
-def _resolved(config: EmbedConfig, workspace: Workspace) -> EmbeddingModel:
+def _resolved(config: EmbedConfig, workspace: Workspace, key: str) -> EmbeddingModel:
     form, _, rest = config.model.partition(":")
     if config.model == "minilm":
         return _minilm(config, workspace)
@@ -60,10 +60,10 @@ def _resolved(config: EmbedConfig, workspace: Workspace) -> EmbeddingModel:
         return _hash(config, int(rest))
     if form == "openai" and rest:
         return _endpoint(config, workspace, rest)
-    name = pinned(config.model)
-    if (directory := named_folder(name, workspace)) is not None:
+    name = pinned(config.model, key)
+    if (directory := named_folder(name, workspace, key=key)) is not None:
         return _folder(config.with_model(name), workspace, directory)
-    raise ConfigError(f"embed.model {config.model!r} is not known", hint=f"forms: {FORMS}")
+    raise ConfigError(f"{key} {config.model!r} is not known", hint=f"forms: {FORMS}")
 
 
 def pinned(name: str, key: str = "embed.model") -> str:

@@ -68,7 +68,7 @@ def run(config: Config, workspace: Workspace, name: str, *, progress: Progress |
     kept, held_out = sides
     write_pairs(folder / HELD_OUT, held_out)
     write_pairs(folder / TRAIN, kept)
-    base = resolve_model(config.base, workspace)
+    base = resolve_model(config.base, workspace, key=config.base_key)
     found_wrong = check_for(folder / TRAIN, base, against=folder / HELD_OUT)
     leaking = {each.line for each in found_wrong.findings if each.level == "error"}
     if leaking:  # of passages that stand in several documents, one side keeps them

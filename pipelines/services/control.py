@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipelines.errors import ServiceUnavailable
 from pipelines.index.server import EmbeddedServer
-from pipelines.services.deployments import deploy, end_lost_runs
+from pipelines.services.deployments import LastRun, deploy, end_lost_runs, last_runs
 from pipelines.services.ports import Ports
 from pipelines.services.processes import end, marker
 from pipelines.services.programs import mlflow_url, prefect_url, services
@@ -177,6 +177,17 @@ def down(root: Path) -> list[str]:
             if place.file.exists():
                 place.write(state)
     return [name for name in names if name != "postgres" or not EmbeddedServer(place.state).is_running()]
+
+
+def runs(root: Path) -> list[LastRun]:
+    """How the last run of each deployment ended; none where the Prefect server does not answer."""
+    place = Place(root / ".snapdex")
+    if place.holder() is None:
+        return []
+    try:
+        return last_runs(place.read())
+    except (OSError, KeyError):  # it is only starting, perhaps on a port that is not chosen yet
+        return []
 
 
 def status(root: Path) -> list[Status]:

@@ -8,6 +8,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pipelines.services.state import Place, State, last_line
 DEPLOY_SECONDS = 120.0
 POOL_SECONDS = 60.0
 POLL_SECONDS = 0.2
+ENDED = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]  # types of states
 
 
 def deploy(root: Path, state: State, say: Callable[[str], None]) -> int:
@@ -50,6 +52,36 @@ def deploy(root: Path, state: State, say: Callable[[str], None]) -> int:
         raise ServiceUnavailable(f"the Prefect server does not answer: {error}", hint="snapdex status") from error
     assert isinstance(count, int)
     return count
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """How the last run of a deployment ended."""
+
+    deployment: str
+    run: str
+    state: str  # Completed, Skipped, Failed, Crashed, Cancelled
+    ended: str
+    message: str
+
+
+def last_runs(state: State) -> list[LastRun]:
+    """Of each deployment that has run, by name. Raises `OSError` where the Prefect server does not answer."""
+    api = f"{prefect_url(state)}/api"
+    found = []
+    for deployment in ask(f"{api}/deployments/filter", {"sort": "NAME_ASC"}):
+        ended = {
+            "deployments": {"id": {"any_": [deployment["id"]]}},
+            "flow_runs": {"state": {"type": {"any_": ENDED}}},
+            "sort": "END_TIME_DESC",
+            "limit": 1,
+        }
+        for run in ask(f"{api}/flow_runs/filter", ended):
+            how = run["state"]
+            found.append(
+                LastRun(deployment["name"], run["name"], how["name"], run["end_time"] or "", how["message"] or "")
+            )
+    return found
 
 
 def end_lost_runs(state: State) -> int:

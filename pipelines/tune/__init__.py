@@ -42,8 +42,9 @@ DATA = {"data", "evaluation", "checks", "held_out", "base"}  # and those that ar
 
 def base_of(config: Config, workspace: Workspace, kind: Kind) -> Generator:
     """The model that training begins with, here or at a server. Raises `ConfigError` where none is named."""
-    name = section_of(config, kind).base or config.generate.model
-    return resolve_generator(config.generate.with_model(name), workspace)
+    if base := section_of(config, kind).base:
+        return resolve_generator(config.generate.with_model(base), workspace, key=f"{kind}.base")
+    return resolve_generator(config.generate, workspace)
 
 
 def unused(base: Generator) -> set[str]:

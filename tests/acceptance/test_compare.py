@@ -61,7 +61,7 @@ def test_errors(workspace):
     world.write_rows(workspace.root / "pairs.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}])
     words = ("compare", "--golden", "ports.jsonl", "--examples", "pairs.jsonl")
     assert "pairs.jsonl has preferences" in workspace(*words, code=3).error
-    assert "cannot be read" in workspace("compare", "--golden", "none.jsonl", code=3).error
+    assert "there is no golden set" in workspace("compare", "--golden", "none.jsonl", code=3).error
 
 
 def test_what_was_measured_is_said_while_mlflow_is_away(workspace):

@@ -55,6 +55,8 @@ def test_a_wrong_setting_is_named(snapdex, setting, named):
         ("search:", "serach:", "serach"),
         ("chunk:", "chunk: [", "YAML"),
         ("index:\n  name: handbook", "index: handbook", "index"),
+        ("search:", 'schedules: [{cron: "* * * *"}]\nsearch:', "schedules.0.cron"),
+        ("search:", 'schedules: [{cron: "* * * * *", timezone: Middle/Earth}]\nsearch:', "schedules.0.timezone"),
     ],
 )
 def test_a_wrong_parameter_file_is_explained(snapdex, scribbled, old, new, named):
@@ -79,6 +81,11 @@ def test_a_wrong_parameter_file_is_explained(snapdex, scribbled, old, new, named
 )
 def test_wrong_usage_points_to_the_help(snapdex, words):
     assert "--help" in snapdex(*words, code=2).hint or words[-1] == "owner"
+
+
+@pytest.mark.parametrize("command", ["search", "ask"])
+def test_nothing_was_asked(snapdex, command):
+    assert "is empty" in snapdex(command, " ", code=3).error
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])

@@ -34,6 +34,25 @@ def test_eval_shows_the_worst_and_what_is_missing(published):
     assert "per_query" not in published.json("eval", "--golden", "golden.jsonl")
 
 
+def test_the_golden_set_of_the_gate_is_what_is_asked(published):
+    named, other = published.json("eval", "--golden", "golden.jsonl"), published.json("eval")
+    assert (other["queries"], other["golden"]) == (named["queries"], str(published.root / "golden.jsonl"))
+    assert published.json("gate", "v1", "v1", code=0)["outcome"] in ("pass", "undecided")
+    nameless = published("eval", "--set", "gate.golden=", code=2)
+    assert "--golden" in nameless.hint
+    assert published("eval", "--golden", "nowhere.jsonl", code=3).error == "there is no golden set nowhere.jsonl"
+
+
+def test_what_the_gate_refused_is_reported(published, tmp_path):
+    """The same JSON as of any run, beside the error and its code."""
+    (tmp_path / "refunds.md").write_text("# Nothing\n", "utf-8")
+    ending = published.ending("run", tmp_path, "--allow-mass-delete", "--json")
+    assert ending.code == 7 and "it is not published" in ending.error
+    report = json.loads(ending.stdout)
+    assert (report["published"], report["gate"]["passed"], report["gate"]["version"]) == (False, False, 3)
+    assert report["documents"]["total"] == 1 and report["seconds"]["total"] > 0
+
+
 def test_eval_compares_and_writes_a_page(published):
     page = published.root / "page.html"
     words = ("eval", "v2", "--against", "v1", "--golden", "golden.jsonl", "--html", page, "--queries")

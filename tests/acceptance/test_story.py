@@ -52,6 +52,7 @@ def test_a_citation_names_document_and_section(snapdex):
 
 
 def test_filters_and_modes(snapdex):
+    assert "no document of handbook v" in snapdex("search", "refund", "--filter", "document=nowhere/*").stdout
     found = snapdex.json("search", "refund failover container", "--filter", "document=notes/*")
     assert {hit["document"] for hit in found["hits"]} <= {"notes/glossary.txt", "notes/contacts.html"}
     assert found["hits"]
@@ -168,11 +169,14 @@ def test_no_publish_leaves_readers_alone(snapdex, sources, write_tree):
     write_tree(sources, {"guides/badges.md": "# Badges\n\nA badge opens the turnstile.\n"})
     report = snapdex.json("run", sources, "--no-publish")
     assert (report["version"], report["published"]) == (3, False)
+    said = snapdex("run", sources, "--no-publish").stdout
+    assert "  not published\n" in said and "publish it with: snapdex publish 3\n" in said
     assert snapdex.json("search", "turnstile", "--mode", "lexical")["hits"] == []
     assert snapdex.json("search", "turnstile", "--mode", "lexical", "--at", "v3")["hits"]
     assert snapdex.json("diff", "active", "v3")["documents"]["added"] == ["guides/badges.md"]
     snapdex("publish", "v3")
     assert snapdex.json("search", "turnstile", "--mode", "lexical")["version"] == 3
+    assert "nothing changed\n" in snapdex("run", sources, "--no-publish").stdout
 
 
 def test_the_same_content_by_another_way_has_the_same_id(new_workspace, snapdex, sources):

@@ -107,8 +107,8 @@ def test_automations_are_made_once_and_keep_what_people_chose(workspace, deploym
 def test_a_schedule_that_is_none_is_refused(workspace, deployments):
     from flows.deploy import deploy
 
-    schedule(workspace, 'cron: "every day"')
-    with pytest.raises(ConfigError, match="every day"):
+    schedule(workspace, 'cron: "every day at ten o_clock"')
+    with pytest.raises(ConfigError, match="every day at ten"):
         deploy(workspace)
     schedule(workspace, 'cron: "0 6 * * *", record: true, index: legal')
     with pytest.raises(ConfigError, match="record"):

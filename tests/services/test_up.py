@@ -108,6 +108,16 @@ def test_everything_runs_and_says_where(home):
     assert home("db", "url").strip() == found["postgres"]["url"]  # other commands use the same server
 
 
+def test_status_says_how_the_last_run_ended(home):
+    """A workspace without sources: each scheduled run fails, and nobody looks at logs."""
+    deployment = home.ask("/api/deployments/name/ingest/handbook-ingest")["id"]
+    home.ask(f"/api/deployments/{deployment}/create_flow_run", {})
+    (run,) = small.wait_until(lambda: json.loads(home("status", "--json"))["runs"])
+    assert (run["deployment"], run["state"]) == ("handbook-ingest", "Failed")
+    assert "there is no source" in run["message"]
+    assert home("status").splitlines()[-1].endswith("ConfigError: there is no source")
+
+
 def test_the_api_is_not_for_other_web_pages(home):
     request = urllib.request.Request(
         f"{home.up['prefect']}/api/health", headers={"Origin": "https://elsewhere.example"}

@@ -27,7 +27,6 @@ from tests.index.state import State
 from tests.small_models import cross_encoder
 from tests.training.world import SETTINGS, WIDTH, WINDOW, WORDS, make_world, write_off_domain
 
-
 BRIEF = ("finetune.epochs=2", "finetune.evaluations=2")
 
 
