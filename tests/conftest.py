@@ -28,10 +28,16 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the directories whose tests wait for servers, so that they do not come last, one after the other."""
+    """Begin with the directories whose tests wait for servers, so that they do not come last, one after the other.
+
+    A process of tests gets whole files; those of flows go to the same one, which starts a Prefect server for them.
+    """
     items.sort(
-        key=lambda item: not item.nodeid.startswith(("tests/services", "tests/flows", "tests/acceptance/test_re"))
+        key=lambda item: not item.nodeid.startswith(("tests/flows", "tests/services", "tests/acceptance/test_re"))
     )
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group("flows" if file.startswith("tests/flows/") else file))
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,7 @@ def test_dvc_repro_does_what_is_new_and_the_command_leaves_nothing_to_do(tmp_pat
 
     metrics = root / "data" / "metrics" / "models" / "handbook.json"
     first = json.loads(metrics.read_text("utf-8"))
-    set_params(finetune={"seed": 4})
+    set_params(finetune={"seed": 4, "epochs": 2})
     changed = call("dvc", "repro", *STAGES)
     assert "Running stage 'finetune@handbook'" in changed
     second = json.loads(metrics.read_text("utf-8"))
