@@ -32,7 +32,7 @@ run: setup
 	$(BIN)/snapdex search "What does error TM-5013 mean?" -k 3
 
 test: setup lint
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder # files with few, slow tests are not last
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder # files with few, slow tests are not last
 
 lint: setup
 	$(BIN)/ruff format --check .

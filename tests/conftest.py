@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from xdist.scheduler import LoadFileScheduling
 
 from pipelines.index.db import connect
 from pipelines.index.migrate import migrate
@@ -28,16 +29,22 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the directories whose tests wait for servers, so that they do not come last, one after the other.
-
-    A process of tests gets whole files; those of flows go to the same one, which starts a Prefect server for them.
-    """
+    """Begin with the directories whose tests wait for servers, so that they do not come last, one after the other."""
     items.sort(
         key=lambda item: not item.nodeid.startswith(("tests/flows", "tests/services", "tests/acceptance/test_re"))
     )
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group("flows" if file.startswith("tests/flows/") else file))
+
+
+class FilesTogether(LoadFileScheduling):
+    """A process of tests gets whole files, and those of flows go to one, which starts a Prefect server for them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "tests/flows" if file.startswith("tests/flows/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether:
+    return FilesTogether(config, log)
 
 
 @pytest.fixture(scope="session")
