@@ -119,7 +119,7 @@ class Machine(RuleBasedStateMachine):
             assert report["embedded"] == 0
         assert report["published"] == (self.model.moves != before.moves)
         assert report["chunks"]["total"] == self.state.version(version).chunks
-        assert bool(report["note"]) == (publish and not report["published"] and version != self.model.active)
+        assert bool(report["note"]) == (not report["published"] and version != self.model.active)
         if before.active and version not in before.versions:
             with self.state.connect() as connection:
                 index = get_index(connection, self.state.name)

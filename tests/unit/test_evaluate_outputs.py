@@ -109,7 +109,7 @@ def test_a_golden_file_without_a_line_is_no_golden_set(tmp_path: Path, content: 
 
 def test_a_golden_set_is_found_from_the_workspace(tmp_path: Path) -> None:
     assert golden_queries(GateConfig(), tmp_path) == []
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="there is no golden set"):
         golden_queries(GateConfig(golden="lost.jsonl"), tmp_path)
     (tmp_path / "golden.jsonl").write_text(json.dumps({"question": "why?", "documents": ["a.md"]}) + "\n", "utf-8")
     assert [query.text for query in golden_queries(GateConfig(golden="golden.jsonl"), tmp_path)] == ["why?"]
