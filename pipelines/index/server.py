@@ -147,7 +147,7 @@ class EmbeddedServer:
         fresh.rename(self.data)
 
     def _start(self) -> None:
-        if not self._socket.exists() and self._run("pg_ctl", "status", "-D", str(self.data)).returncode == 0:
+        if not self._socket.exists() and self._is_alive():
             self._stop()  # it runs where nobody can reach it: something removed its socket
         _make_private(self.socket_directory)
         self.log.touch()
@@ -174,6 +174,14 @@ class EmbeddedServer:
         with psycopg.connect(self.url, dbname="postgres", autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
                 connection.execute("CREATE DATABASE snapdex")
+
+    def _is_alive(self) -> bool:
+        """Whether `postmaster.pid` names a server that works in this directory, and not whoever has its number now."""
+        try:
+            number = (self.data / "postmaster.pid").read_text("utf-8").split()[0]
+            return Path(f"/proc/{number}/cwd").samefile(self.data)
+        except (OSError, IndexError):
+            return False
 
     def _accepts_connections(self) -> bool:
         try:

@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.errors import ConfigError, ServiceUnavailable
 from pipelines.index.db import connect
-from pipelines.index.server import SOCKET_PATH_LIMIT, EmbeddedServer
+from pipelines.index.server import SOCKET_PATH_LIMIT, EmbeddedServer, _as_server_user
 
 START = "import sys; from pathlib import Path; from pipelines.index.server import EmbeddedServer; "
 START += "print(EmbeddedServer(Path(sys.argv[1])).ensure_running())"
@@ -84,6 +84,22 @@ def test_it_comes_back_after_its_socket_was_removed(running: EmbeddedServer) -> 
     before = postmaster(running)
     assert answer(running) == 42
     assert postmaster(running) != before
+
+
+def test_who_has_the_number_of_a_dead_server_is_left_alone(
+    own_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that died with its machine: no socket, and its process id is that of another program now."""
+    own_server.ensure_running()
+    own_server.stop()
+    with subprocess.Popen([*_as_server_user(own_server.data), "sleep", "600"], cwd="/") as other:
+        (own_server.data / "postmaster.pid").write_text(f"{other.pid}\n{own_server.data}\n")
+        monkeypatch.setattr("pipelines.index.server.START_SECONDS", 1.0)
+        with pytest.raises(ServiceUnavailable, match="did not start"):  # Postgres itself is as careful
+            own_server.ensure_running()
+        assert other.poll() is None
+        other.kill()
+    (own_server.data / "postmaster.pid").unlink()
 
 
 def test_stop_and_start_again(running: EmbeddedServer) -> None:
