@@ -238,13 +238,14 @@ def finish(
     published = False
     decision = None
     refused: GateFailed | None = None
-    if not built.active and not publish:
-        note = f"publish it with: snapdex publish {built.version}"
-    elif not built.active and built.held:
-        note = (
-            f"the content of version {built.version} was rolled back; publish it with: snapdex publish {built.version}"
-        )
-    elif not built.active:
+    to_publish = f"publish it with: snapdex publish {built.version}"
+    if built.active:
+        pass  # nothing to publish
+    elif not publish:
+        note = to_publish
+    elif built.held:
+        note = f"the content of version {built.version} was rolled back; {to_publish}"
+    else:
         try:
             decision = check_gate(config, workspace, built, found)
         except GateFailed as error:
